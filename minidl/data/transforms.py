@@ -1,0 +1,177 @@
+"""Augmentation of whole batches: each transform maps (N, H, W, C) images and a generator to new images.
+
+No transform loops over images in Python and none changes its input. Images are uint8 (0 to 255) or float32; an
+augmentation keeps the dtype, `Normalize` returns float32.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+__all__ = ["Compose", "Normalize", "RandomCrop", "RandomHorizontalFlip", "to_float"]
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def to_float(images: np.ndarray) -> np.ndarray:
+    """Return images as float32: uint8 becomes y = x / 255, float32 passes unchanged.
+
+    Args:
+        images: (N, H, W, C), uint8 or float32.
+
+    Raises:
+        TypeError, ValueError: another dtype, or not four axes.
+    """
+    _check_images("to_float", images)
+    if images.dtype == np.float32:
+        return images
+    out = images.astype(np.float32)
+    return np.divide(out, np.float32(255), out=out)
+
+
+class Compose:
+    """Apply several transforms, first to last.
+
+    Args:
+        transforms: callables (images, generator) -> images.
+
+    Raises:
+        TypeError: one of them cannot be called.
+    """
+
+    def __init__(self, transforms: Sequence[Transform]):
+        self.transforms = list(transforms)
+        for position, transform in enumerate(self.transforms):
+            if not callable(transform):
+                raise TypeError(f"Compose: transforms[{position}] must be callable, got {transform!r}")
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for transform in self.transforms:
+            images = transform(images, rng)
+        return images
+
+    def __repr__(self) -> str:
+        return "\n".join(["Compose(", *(f"    {transform!r}" for transform in self.transforms), ")"])
+
+
+class RandomCrop:
+    """Pad each image with zeros on all sides and cut a window of `size` at a random place.
+
+    The offsets are uniform over {0, ..., H + 2 padding - size}, independent for each image and axis.
+
+    Args:
+        size: side of the window in pixels, or (height, width).
+        padding: zeros added on each side in pixels, or (rows, columns).
+
+    Raises:
+        TypeError, ValueError: sizes that are not positive integers, or a window larger than the padded image.
+    """
+
+    def __init__(self, size: int | tuple[int, int], padding: int | tuple[int, int] = 0):
+        self.size = _pair("RandomCrop", "size", size, least=1)
+        self.padding = _pair("RandomCrop", "padding", padding, least=0)
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check_images("RandomCrop", images)
+        _check_rng("RandomCrop", rng)
+        N, H, W, C = images.shape
+        (PH, PW), (OH, OW) = self.padding, self.size
+        if OH > H + 2 * PH or OW > W + 2 * PW:
+            raise ValueError(
+                f"RandomCrop: size {self.size} is larger than the padded image {(H + 2 * PH, W + 2 * PW)} "
+                f"(image {(H, W)}, padding {self.padding})"
+            )
+        padded = np.zeros((N, H + 2 * PH, W + 2 * PW, C), images.dtype)
+        padded[:, PH : PH + H, PW : PW + W] = images
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self.size, axis=(1, 2))  # (N, rows, cols, C, OH, OW)
+        windows = np.moveaxis(windows, 3, -1)  # channels last, so that one row of a window is one block of memory
+        top = rng.integers(0, windows.shape[1], N)
+        left = rng.integers(0, windows.shape[2], N)
+        return windows[np.arange(N), top, left]
+
+    def __repr__(self) -> str:
+        return f"RandomCrop(size={self.size}, padding={self.padding})"
+
+
+class RandomHorizontalFlip:
+    """Mirror each image left to right with probability `p`.
+
+    Raises:
+        TypeError, ValueError: `p` is not a number in [0, 1].
+    """
+
+    def __init__(self, p: float = 0.5):
+        if isinstance(p, bool) or not isinstance(p, int | float):
+            raise TypeError(f"RandomHorizontalFlip: p must be a number, got {p!r}")
+        if not 0 <= p <= 1:
+            raise ValueError(f"RandomHorizontalFlip: p must be in [0, 1], got {p}")
+        self.p = p
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check_images("RandomHorizontalFlip", images)
+        _check_rng("RandomHorizontalFlip", rng)
+        flipped = rng.random(len(images)) < self.p
+        out = images.copy()
+        out[flipped] = images[flipped, :, ::-1]
+        return out
+
+    def __repr__(self) -> str:
+        return f"RandomHorizontalFlip(p={self.p})"
+
+
+class Normalize:
+    """Shift and scale each channel: y = (x - mean) / std, where uint8 images count as x / 255.
+
+    Args:
+        mean, std: one number per channel, in units of [0, 1].
+
+    Raises:
+        TypeError, ValueError: lengths that differ, values that are not finite, or a `std` that is not positive.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        self.mean, self.std = (tuple(float(value) for value in values) for values in (mean, std))
+        if not self.mean or len(self.mean) != len(self.std):
+            raise ValueError(f"Normalize: mean {self.mean} and std {self.std} must have one number per channel")
+        if not np.isfinite(self.mean + self.std).all() or min(self.std) <= 0:
+            raise ValueError(f"Normalize: mean must be finite and std positive, got mean {self.mean}, std {self.std}")
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        _check_images("Normalize", images)
+        N, H, W, C = images.shape
+        if len(self.mean) != C:
+            found = f"images have {C} channels (axis 3 of {images.shape})"
+            raise ValueError(f"Normalize: {found}, but mean and std have {len(self.mean)}")
+        unit = 255.0 if images.dtype == np.uint8 else 1.0
+        scale = 1 / (unit * np.asarray(self.std))
+        shift = -np.asarray(self.mean) / np.asarray(self.std)
+        out = np.array(images, np.float32, order="C")
+        rows = out.reshape(N, H, W * C)  # whole rows: NumPy's inner loop is then W * C long instead of C
+        rows *= np.tile(scale, W).astype(np.float32)
+        rows += np.tile(shift, W).astype(np.float32)
+        return out
+
+    def __repr__(self) -> str:
+        return f"Normalize(mean={self.mean}, std={self.std})"
+
+
+def _check_images(name: str, images: np.ndarray) -> None:
+    if not isinstance(images, np.ndarray) or images.dtype not in (np.uint8, np.float32):
+        kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
+        raise TypeError(f"{name}: images must be a uint8 or float32 array, got {kind}")
+    if images.ndim != 4:
+        raise ValueError(f"{name}: images must be (N, H, W, C), got shape {images.shape}")
+
+
+def _check_rng(name: str, rng: np.random.Generator) -> None:
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{name}: rng must be a numpy.random.Generator, got {type(rng).__name__}")
+
+
+def _pair(name: str, argument: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
+    pair = value if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in pair):
+        raise TypeError(f"{name}: {argument} must be an integer or a pair of integers, got {value!r}")
+    if min(pair) < least:
+        raise ValueError(f"{name}: {argument} must be >= {least}, got {value!r}")
+    return int(pair[0]), int(pair[1])
