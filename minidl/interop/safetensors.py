@@ -52,7 +52,7 @@ def write_atomically(path: str | os.PathLike, chunks: Iterable[bytes | memoryvie
 
     The bytes go to a temporary file in the same folder, are flushed to the disk (fsync), and take the name last.
 
-    Parameters:
+    Args:
         path: the file to write; its folder must exist.
         chunks: the content, piece by piece.
 
@@ -90,7 +90,7 @@ def save_file(
 ) -> None:
     """Write named arrays into a safetensors file, atomically.
 
-    Parameters:
+    Args:
         tensors: name -> array of any shape; float16/32/64, complex64, bool, or 8 to 64-bit integers.
         path: the file to write.
         metadata: text -> text, kept in the header.
@@ -128,7 +128,7 @@ def load_file(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a safetensors file, checking everything the header says before any array is allocated.
 
-    Parameters:
+    Args:
         path: the file to read.
         require_checksums: refuse a file that was written without them.
 
