@@ -1,0 +1,410 @@
+"""Reverse-mode differentiation: nodes, the sweep over them, and `differentiable`, which makes an operation of two texts.
+
+A node keeps what its backward text saved, the nodes (or leaves) its inputs came from, and a weak reference to its
+output. The graph is therefore made of nodes: arrays that no backward needs go as soon as the user drops them.
+"""
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from minidl.kernels import Kernel, array_type
+
+__all__ = ["backward", "differentiable", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+
+_local = threading.local()
+_clock = itertools.count()
+FREED = object()  # stands where a node's saved arrays were
+
+
+def is_grad_enabled() -> bool:
+    """Tell whether operations of this thread are recorded."""
+    return getattr(_local, "enabled", True)
+
+
+class set_grad_enabled:
+    """Record operations of this thread or not: at once as a call, until the end of the block as a context."""
+
+    def __init__(self, mode: bool):
+        self.mode, self._before = bool(mode), is_grad_enabled()
+        _local.enabled = self.mode
+
+    def __enter__(self) -> None:
+        _local.enabled = self.mode
+
+    def __exit__(self, *exception: object) -> None:
+        _local.enabled = self._before
+
+
+class _Mode:
+    """A context, also usable as a decorator, in which the mode is `enabled`."""
+
+    enabled: bool
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(is_grad_enabled())
+        _local.enabled = self.enabled
+
+    def __exit__(self, *exception: object) -> None:
+        _local.enabled = self._before.pop()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*args: Any, **options: Any) -> Any:
+            with type(self)():
+                return function(*args, **options)
+
+        return run
+
+
+class no_grad(_Mode):
+    """Record nothing inside: `with no_grad(): ...` or `@no_grad()`."""
+
+    enabled = False
+
+
+class enable_grad(_Mode):
+    """Record again inside a `no_grad` block."""
+
+    enabled = True
+
+
+class TensorBase:
+    """What the graph knows of a Tensor: its array, its gradient, where it came from, and how often it was changed."""
+
+    __slots__ = ("__weakref__", "_requires_grad", "array", "grad", "hooks", "is_view", "node", "seen", "version")
+
+    tensor_type: type  # the class of results; minidl.tensor sets it
+
+    def __init__(self, array: Any, requires_grad: bool = False, node: "Node | None" = None):
+        self.array = array
+        self.grad: TensorBase | None = None
+        self.node = node
+        self.hooks: dict[int, Callable] | None = None
+        self.version = [0]  # counts in-place changes; shared with every view of the same memory
+        self.seen = 0  # the version that `node` describes
+        self.is_view = False
+        self._requires_grad = requires_grad
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients by this Tensor are wanted: it was asked for, or an input of its node requires one."""
+        return self._requires_grad or self.node is not None
+
+    def share_memory_of(self, other: "TensorBase") -> None:
+        """Note that this Tensor is a view of `other`'s memory: a change of either is a change of both."""
+        self.version, self.seen, self.is_view = other.version, other.version[0], True
+
+    @property
+    def edge(self) -> "Node | TensorBase":
+        """What gradients by this Tensor are collected under: its node, or itself if it is a leaf."""
+        return self if self.node is None else self.node
+
+
+class Node:
+    """One recorded operation: y = forward(*inputs, **options)."""
+
+    __slots__ = (
+        *("forward", "backward", "inputs", "options", "needs", "saved", "versions"),
+        *("output", "shape", "hooks", "index", "__weakref__"),
+    )
+
+    def __init__(self, forward: Kernel, backward: Kernel, inputs: Sequence[Any], options: dict, needs: tuple[bool, ...]):
+        self.forward, self.backward, self.options, self.needs = forward, backward, options, needs
+        # An input that needs a gradient is held by its edge, a constant by its array.
+        self.inputs = tuple(
+            x.edge if need else getattr(x, "array", x) for x, need in zip(inputs, needs, strict=True)
+        )
+        self.index = next(_clock)
+        self.hooks: dict[int, Callable] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.forward.name.removesuffix("_forward")
+
+    def keep(self, saved: Any, inputs: Sequence[Any], output: TensorBase) -> None:
+        """Keep `saved` for backward, and note the versions of the Tensors whose memory is in it."""
+        self.saved, self.output = saved, weakref.ref(output)
+        self.shape = output.array.shape
+        arrays = saved if isinstance(saved, tuple) else (saved,)
+        arrays = [a for a in arrays if array_type(a) in ("cpu", "cuda")]
+        tensors = [x for x in inputs if isinstance(x, TensorBase)] + [output]
+        self.versions = [
+            (t.version, t.version[0], t.array.shape) for t in tensors if any(shares_memory(a, t.array) for a in arrays)
+        ]
+
+    def check_usable(self) -> None:
+        """Raise RuntimeError where the saved arrays are gone, or no longer hold what forward saw."""
+        if self.saved is FREED:
+            raise RuntimeError(
+                f"{self.name}: the arrays saved for backward were freed by an earlier backward pass; "
+                "pass retain_graph=True to the first one, or compute the output again"
+            )
+        for version, before, shape in self.versions:
+            if version[0] != before:
+                raise RuntimeError(
+                    f"{self.name}: an array of shape {shape} that it saved for backward was changed in place "
+                    f"({version[0] - before} time(s) since); change a copy (x.clone()) instead"
+                )
+
+    def __repr__(self) -> str:
+        return f"<{self.name} node, output {self.shape}>"
+
+
+def shares_memory(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
+
+
+class differentiable:
+    """Make an operation on Tensors of a forward and a backward text.
+
+        op = differentiable(f_forward, f_backward)
+        y = op(x, ..., **options)
+
+    Inputs may be Tensors, arrays, numbers or None; without a Tensor among them the result is an array. The operation
+    is recorded if an input requires a gradient and recording is on.
+    """
+
+    def __init__(self, forward: Kernel, backward: Kernel):
+        self.forward, self.backward = forward, backward
+        self.__name__ = forward.name.removesuffix("_forward")
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.with_saved(*inputs, **options)[0]
+
+    def with_saved(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+        """Return (y, saved): also what the forward text saved for backward, as arrays."""
+        arrays = [x.array if isinstance(x, TensorBase) else x for x in inputs]
+        y, saved = self.forward(*arrays, **options)
+        y = np.asarray(y) if np.isscalar(y) else y  # NumPy's reductions return scalars
+        tensors = [x for x in inputs if isinstance(x, TensorBase)]
+        if not tensors:
+            return y, saved
+        output = TensorBase.tensor_type(y)
+        if getattr(y, "base", None) is not None:
+            for x in tensors:
+                if shares_memory(y, x.array):
+                    output.share_memory_of(x)
+        if is_grad_enabled():
+            needs = tuple(isinstance(x, TensorBase) and x.requires_grad for x in inputs)
+            if any(needs):
+                for x in tensors:
+                    if x.node is not None and x.seen != x.version[0]:
+                        raise RuntimeError(
+                            f"{self.__name__}: an input of shape {x.array.shape} is a view, made before its memory was "
+                            "changed in place; take the view again"
+                        )
+                output.node = Node(self.forward, self.backward, inputs, options, needs)
+                output.node.keep(saved, tensors, output)
+        return output, saved
+
+
+def grad(
+    outputs: TensorBase | Sequence[TensorBase],
+    inputs: TensorBase | Sequence[TensorBase],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[TensorBase | None, ...]:
+    """Return the gradients of `outputs` by `inputs`, as `torch.autograd.grad`; nothing else is computed.
+
+    Args:
+        outputs: Tensor(s) to differentiate.
+        inputs: Tensor(s) to differentiate by.
+        grad_outputs: the incoming gradient of each output; None for 1 where the output has a single element.
+        retain_graph: keep the saved arrays for another pass (default: as `create_graph`).
+        create_graph: make the gradients differentiable again.
+        allow_unused: give None for an input that the outputs do not depend on, instead of an error.
+
+    Raises:
+        RuntimeError: an output has no graph, an input is unused or needs no gradient, or the graph was freed.
+    """
+    outputs, inputs = as_list(outputs), as_list(inputs)
+    grads = as_list(grad_outputs) if grad_outputs is not None else [None] * len(outputs)
+    for i, x in enumerate(inputs):
+        if not x.requires_grad:
+            raise RuntimeError(f"grad: inputs[{i}] does not require grad; set x.requires_grad_() before the forward pass")
+    found = sweep(outputs, grads, retain_graph, create_graph, wanted=[x.edge for x in inputs])
+    result = tuple(found.get(id(x.edge)) for x in inputs)
+    if not allow_unused and any(g is None for g in result):
+        unused = [i for i, g in enumerate(result) if g is None]
+        raise RuntimeError(f"grad: inputs {unused} were not used for the outputs; pass allow_unused=True to get None")
+    return tuple(g if g is None else as_tensor(g) for g in result)
+
+
+def backward(
+    tensors: TensorBase | Sequence[TensorBase],
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """Add the gradients of `tensors` to `.grad` of every leaf that they depend on, as `torch.autograd.backward`."""
+    tensors = as_list(tensors)
+    grads = as_list(grad_tensors) if grad_tensors is not None else [None] * len(tensors)
+    leaves: dict[int, TensorBase] = {}
+    found = sweep(tensors, grads, retain_graph, create_graph, leaves=leaves)
+    given = {id(g.array if isinstance(g, TensorBase) else g) for g in grads}
+    for key, leaf in leaves.items():
+        if key in found:
+            dleaf = found[key]
+            if not create_graph and (id(dleaf) in given or not dleaf.flags.owndata):
+                dleaf = np.array(dleaf)  # .grad belongs to the leaf alone: the user may change it in place
+            given.add(id(dleaf))
+            with set_grad_enabled(create_graph):
+                leaf.grad = as_tensor(dleaf) if leaf.grad is None else leaf.grad + dleaf
+
+
+def as_list(x: Any) -> list:
+    return list(x) if isinstance(x, list | tuple) else [x]
+
+
+def as_tensor(g: Any) -> TensorBase:
+    return g if isinstance(g, TensorBase) else TensorBase.tensor_type(g)
+
+
+def sweep(
+    outputs: Sequence[TensorBase],
+    dys: Sequence[Any],
+    retain_graph: bool | None,
+    create_graph: bool,
+    wanted: Sequence[Any] | None = None,
+    leaves: dict[int, TensorBase] | None = None,
+) -> dict[int, Any]:
+    """Carry gradients from `outputs` back to the `wanted` edges, or to all leaves (put into `leaves`).
+
+    Returns the gradients by id of edge: arrays, or Tensors with `create_graph`. Nodes are visited from the newest to
+    the oldest, so each is complete when its turn comes; no recursion, whatever the depth.
+    """
+    retain = create_graph if retain_graph is None else retain_graph
+    gradients: dict[int, Any] = {}
+    for y, dy in zip(outputs, dys, strict=True):
+        dy = initial_gradient(y, dy)
+        accumulate(gradients, y.edge, dy if create_graph else dy.array)
+    nodes, leaves = reach((y.edge for y in outputs), {} if leaves is None else leaves)
+    targets = set(leaves) if wanted is None else {id(edge) for edge in wanted}
+    needed = leading_to(targets, nodes)
+    values = recall(nodes, needed) if create_graph else {}
+    for node in reversed(nodes):
+        dy = gradients.get(id(node))
+        if dy is None:
+            continue
+        if node.hooks:
+            dy = gradients[id(node)] = run_hooks(node.hooks, dy, create_graph)
+        if id(node) not in targets:
+            del gradients[id(node)]
+        if id(node) not in needed:
+            continue
+        node.check_usable()
+        needs = tuple(
+            need and (id(x) in needed or id(x) in targets) for x, need in zip(node.inputs, node.needs, strict=True)
+        )
+        if create_graph:
+            with enable_grad():
+                inputs = [values[id(x)] if need else x for x, need in zip(node.inputs, node.needs, strict=True)]
+                _, saved = node.forward.text(*inputs, **node.options)  # the text, replayed on Tensors
+                dxs = node.backward.text(dy, saved, needs)
+        else:
+            dxs = node.backward(dy, node.saved, needs)
+        if not retain:
+            node.saved = FREED
+        for x, need, dx in zip(node.inputs, needs, dxs, strict=True):
+            if need:
+                accumulate(gradients, x, dx)
+    for key, leaf in leaves.items():
+        if leaf.hooks and key in gradients:
+            gradients[key] = run_hooks(leaf.hooks, gradients[key], create_graph)
+    return gradients
+
+
+def initial_gradient(y: TensorBase, dy: Any) -> TensorBase:
+    if not isinstance(y, TensorBase):
+        raise TypeError(f"backward: expected a Tensor, got {type(y).__name__}")
+    if not y.requires_grad:
+        raise RuntimeError(
+            "backward: this Tensor has no graph: nothing it was computed from requires grad "
+            "(or it was computed under no_grad); set requires_grad=True on what you differentiate by"
+        )
+    if dy is None:
+        if y.array.size != 1:
+            raise RuntimeError(
+                f"backward: the gradient can be left out only for a single number, but this Tensor has shape "
+                f"{y.array.shape}; reduce it (y.sum()) or pass a gradient of that shape"
+            )
+        return as_tensor(np.ones_like(y.array))
+    dy = as_tensor(dy if isinstance(dy, TensorBase) else np.asarray(dy, y.array.dtype))
+    if dy.array.shape != y.array.shape:
+        raise RuntimeError(f"backward: gradient has shape {dy.array.shape} but the Tensor has {y.array.shape}")
+    return dy
+
+
+def accumulate(gradients: dict[int, Any], edge: Any, dx: Any) -> None:
+    shape = edge.shape if isinstance(edge, Node) else edge.array.shape
+    if dx.shape != shape:
+        raise RuntimeError(f"backward: a gradient of shape {dx.shape} arrived for a Tensor of shape {shape}")
+    before = gradients.get(id(edge))
+    gradients[id(edge)] = dx if before is None else before + dx  # a new array: dx may belong to somebody else
+
+
+def reach(edges: Iterable[Any], leaves: dict[int, TensorBase]) -> tuple[list[Node], dict[int, TensorBase]]:
+    """All nodes that the edges depend on, oldest first; leaves are put into `leaves`."""
+    nodes: dict[int, Node] = {}
+    stack = list(edges)
+    while stack:
+        edge = stack.pop()
+        if isinstance(edge, Node):
+            if id(edge) not in nodes:
+                nodes[id(edge)] = edge
+                stack.extend(x for x, need in zip(edge.inputs, edge.needs, strict=True) if need)
+        else:
+            leaves[id(edge)] = edge
+    return sorted(nodes.values(), key=lambda node: node.index), leaves
+
+
+def leading_to(targets: set[int], nodes: Sequence[Node]) -> set[int]:
+    """The ids of nodes with a target among what their inputs depend on."""
+    needed: set[int] = set()
+    for node in nodes:
+        for x, need in zip(node.inputs, node.needs, strict=True):
+            if need and (id(x) in targets or id(x) in needed):
+                needed.add(id(node))
+                break
+    return needed
+
+
+def recall(nodes: Sequence[Node], needed: set[int]) -> dict[int, TensorBase]:
+    """The value of every edge as a Tensor in the graph; one that the user dropped is computed again."""
+    values: dict[int, TensorBase] = {}
+    for node in nodes:
+        for x, need in zip(node.inputs, node.needs, strict=True):
+            if need and not isinstance(x, Node):
+                values[id(x)] = x
+        if id(node) in needed:
+            node.check_usable()
+        y = node.output()
+        if y is None or y.node is not node:
+            arrays = [values[id(x)].array if need else x for x, need in zip(node.inputs, node.needs, strict=True)]
+            y = TensorBase.tensor_type(np.asarray(node.forward(*arrays, **node.options)[0]))
+            y.node = node
+        values[id(node)] = y
+    return values
+
+
+def run_hooks(hooks: dict[int, Callable], dy: Any, create_graph: bool) -> Any:
+    for hook in list(hooks.values()):
+        replaced = hook(as_tensor(dy))
+        if replaced is not None:
+            if replaced.shape != dy.shape:
+                raise RuntimeError(f"hook: returned a gradient of shape {replaced.shape}, expected {dy.shape}")
+            dy = replaced if create_graph else replaced.array
+    return dy

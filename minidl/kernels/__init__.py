@@ -1,0 +1,125 @@
+"""The registry: every operation is a plain text, and a kernel may override it by name.
+
+A *text* is a pure function in NumPy notation, decorated with `kernel`. It is the definition of the operation. An
+*override* is a fast function with the same signature, registered for one array type ("cpu": numba on NumPy arrays,
+"cuda": CuPy arrays) and for the inputs that it supports. Calling the text's name picks the override that fits, and the
+text where none does:
+
+    @kernel                                                   # ops/activation.py
+    def relu_forward(x): ...
+
+    @override("relu_forward", "cpu", when=lambda x: ...)      # kernels/cpu/elementwise.py
+    def _(x): ...
+
+`relu_forward.text` is the plain function, whatever is registered; `use_kernels(False)` runs all of minidl on the texts.
+"""
+
+import importlib
+import threading
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Kernel", "array_type", "kernel", "kernels_enabled", "override", "overrides", "use_kernels"]
+
+Override = tuple[Callable[..., bool], Callable[..., Any]]
+
+_texts: dict[str, "Kernel"] = {}
+_overrides: dict[tuple[str, str], list[Override]] = {}
+_homes = {"cpu": "minidl.kernels.cpu"}  # imported when an array of that type first meets a kernel
+_loaded: set[str] = set()
+_loading = threading.RLock()
+_local = threading.local()
+
+
+def array_type(x: Any) -> str | None:
+    """Name the kind of array that `x` is: "cpu" (NumPy), "cuda" (CuPy), "tensor", or None for anything else."""
+    if isinstance(x, np.ndarray):
+        return "cpu"
+    if type(x).__module__.startswith("cupy"):
+        return "cuda"
+    return "tensor" if hasattr(x, "__array_function__") else None
+
+
+class Kernel:
+    """A text with a name, called through the override that fits its first argument."""
+
+    def __init__(self, text: Callable[..., Any]):
+        self.text = text
+        self.name = text.__name__
+        update_wrapper(self, text)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        device = array_type(args[0])
+        if device == "tensor":  # NEP 18, as NumPy's own functions do: the Tensor decides
+            return type(args[0]).__array_function__(args[0], self, (type(args[0]),), args, options)
+        if kernels_enabled() and device is not None:
+            for fits, function in overrides(self.name, device):
+                if fits(*args, **options):
+                    return function(*args, **options)
+        return self.text(*args, **options)
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.name}>"
+
+
+def kernel(text: Callable[..., Any]) -> Kernel:
+    """Register `text` as the definition of the operation of its name."""
+    if text.__name__ in _texts and _texts[text.__name__].__module__ != text.__module__:
+        raise ValueError(f"kernel: {text.__name__} is already defined in {_texts[text.__name__].__module__}")
+    _texts[text.__name__] = Kernel(text)
+    return _texts[text.__name__]
+
+
+def override(name: str, device: str, when: Callable[..., bool] = lambda *args, **options: True):
+    """Register the decorated function as the kernel of text `name` on `device`, for calls that `when` accepts.
+
+    `when` gets the call's own arguments. The first registered override that fits is taken.
+
+    Raises:
+        ValueError: there is no text of that name.
+    """
+    if name not in _texts:
+        raise ValueError(f"override: there is no text named {name!r}; an override needs the text that defines it")
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _overrides.setdefault((name, device), []).append((when, function))
+        return function
+
+    return register
+
+
+def overrides(name: str, device: str) -> list[Override]:
+    """List the (when, function) pairs registered for a text on a device, importing the device's kernels first."""
+    if device not in _loaded and device in _homes:
+        with _loading:
+            importlib.import_module(_homes[device])
+            _loaded.add(device)
+    return _overrides.get((name, device), [])
+
+
+def kernels_enabled() -> bool:
+    """Tell whether calls of this thread may take overrides."""
+    return getattr(_local, "enabled", True)
+
+
+class use_kernels:
+    """Let calls of this thread take kernels (True) or run everything on the plain texts (False).
+
+    Works at once as a call, and until the end of the block as a context manager:
+
+        minidl.use_kernels(False)
+        with minidl.use_kernels(False): ...
+    """
+
+    def __init__(self, enabled: bool = True):
+        self._before = kernels_enabled()
+        _local.enabled = bool(enabled)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        _local.enabled = self._before

@@ -1,0 +1,5 @@
+"""Numba kernels: overrides of the texts for NumPy arrays. Importing this registers them; nothing is compiled yet."""
+
+from minidl.kernels.cpu import batch_norm, conv, elementwise, linear, pooling
+
+__all__ = ["batch_norm", "conv", "elementwise", "linear", "pooling"]

@@ -1,0 +1,170 @@
+"""Convolution without an im2col copy: the micro-kernel walks the windows of a padded channels-last image in place.
+
+Each image is copied once into a scratch image with its zeros around it, which stays in the L2 cache. Weights are packed
+as (groups, KH, KW, C / groups, OC / groups), so that a run of a window meets contiguous rows of weights.
+"""
+
+import numpy as np
+
+from minidl.kernels import override, threads
+from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.layout import channels_last, floats
+from minidl.kernels.cpu.micro import product
+
+PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
+PARTS = 16  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
+PART_BYTES = 64 << 20  # that all partial gradients together may take
+
+
+@jit
+def pad_into(padded, x, top, left):
+    """Copy x (H, W, C) into the middle of padded (HP, WP, C)."""
+    H, W, _ = x.shape
+    for h in range(H):
+        padded[top + h, left : left + W] = x[h]
+
+
+@jit
+def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation, groups):
+    """y = x * w for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w packed and flat."""
+    (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
+    C, (N, OH, OW, OC) = x.shape[3], y.shape
+    CG, OCG = C // groups, OC // groups
+    padded = np.zeros((HP, WP, C), x.dtype)
+    a, b, c = padded.reshape(-1), w, y.reshape(-1)
+    merge_rows = SH == 1 and OW * SW == WP  # the image is one long row
+    calls, pixels = (1, OH * OW) if merge_rows else (OH, OW)
+    runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers
+    for n in range(start, stop):
+        pad_into(padded, x[n], top, left)
+        if bias.size:
+            y[n] = bias
+        for h in range(calls):
+            for g in range(groups):
+                ia, ib, ic = h * SH * WP * C + g * CG, g * KH * KW * CG * OCG, (n * OH + h) * OW * OC + g * OCG
+                if runs:
+                    product(
+                        pixels, OCG, a, ia, SW * C, DH * WP * C, 1, b, ib, KW * C * OC, OC, c, ic, OC, KH, KW * C,
+                        bias.size,
+                    )  # fmt: skip
+                else:
+                    for i in range(KH):
+                        product(
+                            pixels, OCG, a, ia + i * DH * WP * C, SW * C, DW * C, 1,
+                            b, ib + i * KW * CG * OCG, CG * OCG, OCG, c, ic, OC, KW, CG, bias.size + i,
+                        )  # fmt: skip
+
+
+@jit
+def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, dilation, groups):
+    """parts[t] = the sum over its share of the images, for parts start..stop; parts (T, packed weights)."""
+    (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
+    C, (N, OH, OW, OC) = x.shape[3], dy.shape
+    T, CG, OCG = parts.shape[0], C // groups, OC // groups
+    padded = np.zeros((HP, WP, C), x.dtype)
+    a, b = padded.reshape(-1), dy.reshape(-1)
+    block = max(1, PIXELS // OW)  # output rows at a time
+    runs = groups == 1 and DW == 1
+    for t in range(start, stop):
+        dw = parts[t]
+        for n in range(N * t // T, N * (t + 1) // T):
+            pad_into(padded, x[n], top, left)
+            for h in range(0, OH, block):
+                R, ib = min(block, OH - h), (n * OH + h) * OW * OC
+                for i in range(KH):
+                    row = (h * SH + i * DH) * WP * C
+                    if runs:
+                        product(
+                            KW * C, OC, a, row, 1, SH * WP * C, SW * C, b, ib, OW * OC, OC,
+                            dw, i * KW * C * OC, OC, R, OW, 1,
+                        )  # fmt: skip
+                    else:
+                        for g in range(groups):
+                            for j in range(KW):
+                                product(
+                                    CG, OCG, a, row + j * DW * C + g * CG, 1, SH * WP * C, SW * C,
+                                    b, ib + g * OCG, OW * OC, OC,
+                                    dw, ((g * KH + i) * KW + j) * CG * OCG, OCG, R, OW, 1,
+                                )  # fmt: skip
+
+
+@jit
+def input_gradient(start, stop, dy, w, dx, size, kernel, stride, padding, dilation, groups):
+    """dx for images start..stop, tap by tap: w packed as (groups, KH, KW, OC / groups, C / groups)."""
+    (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
+    (N, H, W, C), (OH, OW, OC) = dx.shape, dy.shape[1:]
+    CG, OCG = C // groups, OC // groups
+    padded = np.empty((HP, WP, C), dx.dtype)
+    a, c = dy.reshape(-1), padded.reshape(-1)
+    for n in range(start, stop):
+        padded[:] = 0
+        for h in range(OH):
+            for g in range(groups):
+                ia = (n * OH + h) * OW * OC + g * OCG
+                for i in range(KH):
+                    for j in range(KW):
+                        ic = ((h * SH + i * DH) * WP + j * DW) * C + g * CG
+                        ib = ((g * KH + i) * KW + j) * CG * OCG
+                        product(OW, CG, a, ia, OC, 0, 1, w, ib, 0, CG, c, ic, SW * C, 1, OCG, 1)
+        dx[n] = padded[top : top + H, left : left + W]
+
+
+def pack(weight, groups):
+    """(OC, C/G, KH, KW) -> (G, KH, KW, C/G, OC/G), contiguous."""
+    OC, CG, KH, KW = weight.shape
+    return np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 2, 1))
+
+
+def geometry(window, H, W):
+    """The arguments of the kernels that describe the windows; size is that of the padded image."""
+    (top, bottom), (left, right) = window.padded(H, W)
+    size = (top + H + bottom, left + W + right)
+    return size, window.kernel_size, window.stride, (top, left), window.dilation
+
+
+def correlate(x, w, bias, window, groups, OC):
+    """Run `forward` on channels-last x (N, H, W, C) with packed weights."""
+    N, H, W, _ = x.shape
+    y = np.empty((N, *window.output, OC), x.dtype)
+    bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    threads.run(forward, N, x, w.reshape(-1), bias, y, *geometry(window, H, W), groups)
+    return y
+
+
+@override("conv2d_forward", "cpu", when=lambda x, weight, bias, **_: floats(x, weight, bias))
+def conv2d_forward(x, weight, bias, *, window, groups):
+    y = correlate(channels_last(x), pack(weight, groups), bias, window, groups, weight.shape[0])
+    return y.transpose(0, 3, 1, 2), (x, weight, window, groups)
+
+
+@override("conv2d_backward", "cpu", when=lambda dy, saved, needs: floats(dy, *saved[:2]))
+def conv2d_backward(dy, saved, needs):
+    x, weight, window, groups = saved
+    (N, C, H, W), (OC, CG, KH, KW) = x.shape, weight.shape
+    dy = channels_last(dy)
+    dx = dweight = dbias = None
+    if needs[0]:
+        dx = conv2d_dx(dy, weight, window, groups, x.shape).transpose(0, 3, 1, 2)
+    if needs[1]:
+        T = max(1, min(PARTS, N, PART_BYTES // weight.nbytes))
+        parts = np.zeros((T, weight.size), x.dtype)
+        threads.run(weight_gradient, T, channels_last(x), dy, parts, *geometry(window, H, W), groups)
+        packed = parts.sum(axis=0).reshape(groups, KH, KW, CG, OC // groups)
+        dweight = np.ascontiguousarray(packed.transpose(0, 4, 3, 1, 2)).reshape(weight.shape)
+    if needs[2]:
+        dbias = dy.sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
+    return dx, dweight, dbias
+
+
+def conv2d_dx(dy, weight, window, groups, shape):
+    """The input gradient (N, H, W, C): for stride 1 a convolution of dy with the flipped kernel, else tap by tap."""
+    (N, C, H, W), (OC, CG, KH, KW) = shape, weight.shape
+    reach = tuple(d * (k - 1) - p for d, k, p in zip(window.dilation, (KH, KW), window.padding, strict=True))
+    if window.stride == (1, 1) and min(reach) >= 0:
+        flipped = weight[:, :, ::-1, ::-1].reshape(groups, OC // groups, CG, KH, KW)
+        w = np.ascontiguousarray(flipped.transpose(0, 3, 4, 1, 2))  # (G, KH, KW, OC/G, C/G)
+        return correlate(dy, w, None, window._replace(padding=reach, output=(H, W)), groups, C)
+    w = np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
+    dx = np.empty((N, H, W, C), dy.dtype)
+    threads.run(input_gradient, N, dy, w.reshape(-1), dx, *geometry(window, H, W), groups)
+    return dx

@@ -1,0 +1,94 @@
+"""Initial weights, under PyTorch's names; each fills its Tensor in place and returns it.
+
+Draws come from minidl's global generator (`minidl.manual_seed`).
+"""
+
+import math
+
+import numpy as np
+
+from minidl.random import generator
+from minidl.tensor import Tensor
+
+__all__ = [
+    *("calculate_gain", "constant_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "uniform_"),
+    *("xavier_normal_", "xavier_uniform_", "zeros_"),
+]
+
+
+
+def _store(tensor: Tensor, values: np.ndarray | float) -> Tensor:
+    tensor.detach().copy_(np.asarray(values, tensor.dtype))
+    return tensor
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Draw from U(a, b)."""
+    return _store(tensor, generator().uniform(a, b, tensor.shape))
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Draw from N(mean, std²)."""
+    return _store(tensor, generator().normal(mean, std, tensor.shape))
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Set every element to `val`."""
+    return _store(tensor, val)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Set every element to 0."""
+    return _store(tensor, 0)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Set every element to 1."""
+    return _store(tensor, 1)
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """Return the factor that keeps the variance through a nonlinearity."""
+    gains = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in gains:
+        raise ValueError(f"calculate_gain: nonlinearity must be one of {sorted([*gains, 'leaky_relu'])}, got {nonlinearity!r}")
+    return gains[nonlinearity]
+
+
+def fans(tensor: Tensor) -> tuple[int, int]:
+    """(inputs, outputs) of one element of a weight (OUT, IN, ...)."""
+    if tensor.ndim < 2:
+        raise ValueError(f"init: fan in and fan out need a weight of 2 axes or more, got shape {tensor.shape}")
+    field = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * field, tensor.shape[0] * field
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Draw from U(-a, a), a = gain √(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    bound = gain * math.sqrt(6 / sum(fans(tensor)))
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Draw from N(0, gain² 2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    return normal_(tensor, 0, gain * math.sqrt(2 / sum(fans(tensor))))
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"kaiming: mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    fan = fans(tensor)[mode == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(max(1, fan))
+
+
+def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Draw from N(0, gain² / fan) (He et al. 2015, arXiv 1502.01852)."""
+    return normal_(tensor, 0, _kaiming_std(tensor, a, mode, nonlinearity))
+
+
+def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Draw from U(-b, b), b = gain √(3 / fan) (He et al. 2015)."""
+    bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)

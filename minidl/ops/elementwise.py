@@ -1,0 +1,207 @@
+"""Arithmetic, element by element, with NumPy's broadcasting."""
+
+import numpy as np
+
+from minidl.kernels import kernel
+
+
+def shape_of(x):
+    return getattr(x, "shape", ())  # a Python number has none
+
+
+def unbroadcast(dy, shape):
+    """Sum `dy` over the axes along which an input of `shape` was repeated."""
+    if dy.shape == tuple(shape):
+        return dy
+    lead = dy.ndim - len(shape)
+    axes = tuple(range(lead)) + tuple(lead + i for i, extent in enumerate(shape) if extent == 1)
+    return np.reshape(np.sum(dy, axis=axes, keepdims=True), shape)
+
+
+@kernel
+def add_forward(x, y):
+    return x + y, (shape_of(x), shape_of(y))
+
+
+@kernel
+def add_backward(dy, saved, needs):
+    return tuple(unbroadcast(dy, shape) if need else None for shape, need in zip(saved, needs, strict=True))
+
+
+@kernel
+def subtract_forward(x, y):
+    return x - y, (shape_of(x), shape_of(y))
+
+
+@kernel
+def subtract_backward(dz, saved, needs):
+    x_shape, y_shape = saved
+    dx = unbroadcast(dz, x_shape) if needs[0] else None
+    dy = unbroadcast(-dz, y_shape) if needs[1] else None
+    return dx, dy
+
+
+@kernel
+def multiply_forward(x, y):
+    return x * y, (x, y)
+
+
+@kernel
+def multiply_backward(dz, saved, needs):
+    x, y = saved
+    dx = unbroadcast(dz * y, shape_of(x)) if needs[0] else None
+    dy = unbroadcast(dz * x, shape_of(y)) if needs[1] else None
+    return dx, dy
+
+
+@kernel
+def divide_forward(x, y):
+    return x / y, (x, y)
+
+
+@kernel
+def divide_backward(dz, saved, needs):
+    x, y = saved
+    dx = unbroadcast(dz / y, shape_of(x)) if needs[0] else None
+    dy = unbroadcast(-dz * x / (y * y), shape_of(y)) if needs[1] else None
+    return dx, dy
+
+
+@kernel
+def power_forward(x, y):
+    return x**y, (x, y)
+
+
+@kernel
+def power_backward(dz, saved, needs):
+    """∂x^y/∂x = y x^(y-1), and 0 where y = 0; ∂x^y/∂y = x^y ln x, and 0 where x = 0 and y >= 0."""
+    x, y = saved
+    dx = dy = None
+    if needs[0]:
+        lower = y - 1 if isinstance(y, int | float) else np.where(y == 0, 1, y - 1)
+        dx = unbroadcast(dz * y * x**lower, shape_of(x)) if not is_zero(y) else np.zeros_like(x)
+    if needs[1]:
+        at_zero = (x == 0) & (y >= 0)
+        dy = unbroadcast(dz * np.where(at_zero, 0, x**y * np.log(np.where(at_zero, 1, x))), shape_of(y))
+    return dx, dy
+
+
+def is_zero(y):
+    return isinstance(y, int | float) and y == 0
+
+
+@kernel
+def negative_forward(x):
+    return -x, None
+
+
+@kernel
+def negative_backward(dy, saved, needs):
+    return (-dy,)
+
+
+@kernel
+def exp_forward(x):
+    y = np.exp(x)
+    return y, y
+
+
+@kernel
+def exp_backward(dy, y, needs):
+    return (dy * y,)
+
+
+@kernel
+def log_forward(x):
+    return np.log(x), x
+
+
+@kernel
+def log_backward(dy, x, needs):
+    return (dy / x,)
+
+
+@kernel
+def sqrt_forward(x):
+    y = np.sqrt(x)
+    return y, y
+
+
+@kernel
+def sqrt_backward(dy, y, needs):
+    return (dy / (2 * y),)
+
+
+@kernel
+def absolute_forward(x):
+    return np.absolute(x), x
+
+
+@kernel
+def absolute_backward(dy, x, needs):
+    return (dy * np.sign(x),)
+
+
+@kernel
+def maximum_forward(x, y):
+    return np.maximum(x, y), (x, y)
+
+
+@kernel
+def maximum_backward(dz, saved, needs):
+    return choose_backward(dz, saved, needs, np.greater)
+
+
+@kernel
+def minimum_forward(x, y):
+    return np.minimum(x, y), (x, y)
+
+
+@kernel
+def minimum_backward(dz, saved, needs):
+    return choose_backward(dz, saved, needs, np.less)
+
+
+def choose_backward(dz, saved, needs, wins):
+    """Give dz to the chosen input, and half of it to each where they are equal."""
+    x, y = saved
+    tie = np.where(x == y, dz / 2, 0)
+    dx = unbroadcast(np.where(wins(x, y), dz, tie), shape_of(x)) if needs[0] else None
+    dy = unbroadcast(np.where(wins(y, x), dz, tie), shape_of(y)) if needs[1] else None
+    return dx, dy
+
+
+@kernel
+def where_forward(condition, x, y):
+    return np.where(condition, x, y), (condition, shape_of(x), shape_of(y))
+
+
+@kernel
+def where_backward(dz, saved, needs):
+    condition, x_shape, y_shape = saved
+    dx = unbroadcast(np.where(condition, dz, 0), x_shape) if needs[1] else None
+    dy = unbroadcast(np.where(condition, 0, dz), y_shape) if needs[2] else None
+    return None, dx, dy
+
+
+@kernel
+def relu_forward(x):
+    """y = max(x, 0); NaN stays NaN."""
+    y = np.maximum(x, 0)
+    return y, y
+
+
+@kernel
+def relu_backward(dy, y, needs):
+    """dx = dy where y > 0, and 0 at the kink."""
+    return (np.where(y <= 0, 0, dy),)
+
+
+@kernel
+def cast_forward(x, *, dtype):
+    return x.astype(dtype), x.dtype
+
+
+@kernel
+def cast_backward(dy, dtype, needs):
+    return (dy.astype(dtype),)

@@ -1,0 +1,56 @@
+"""Pooling over windows: the maximum, the mean, and the mean over a grid of given size."""
+
+import numpy as np
+
+from minidl.kernels import kernel
+from minidl.ops.linear import swap_last
+from minidl.ops.windows import fold, unfold
+
+
+@kernel
+def max_pool2d_forward(x, *, window):
+    """y = the first maximum of each window (NaN wins); padding never does."""
+    cols = unfold(x, window, -np.inf)  # (N, C, KH*KW, OH, OW)
+    index = np.argmax(cols, axis=2)[:, :, None]
+    y = np.sum(np.where(chosen(index, window), cols, 0), axis=2)
+    return y, (index, window, x.shape[2:])
+
+
+@kernel
+def max_pool2d_backward(dy, saved, needs):
+    index, window, size = saved
+    dcols = np.where(chosen(index, window), dy[:, :, None], 0)
+    return (fold(dcols, window, size),)
+
+
+def chosen(index, window):
+    """One-hot over the window's elements: (N, C, KH*KW, OH, OW)."""
+    KH, KW = window.kernel_size
+    return index == np.reshape(np.arange(KH * KW, like=index), (KH * KW, 1, 1))
+
+
+@kernel
+def avg_pool2d_forward(x, *, window, divisor):
+    """y = (Σ of the window) / divisor, an array (OH, OW) or a number."""
+    return np.sum(unfold(x, window), axis=2) / divisor, (window, divisor, x.shape[2:])
+
+
+@kernel
+def avg_pool2d_backward(dy, saved, needs):
+    window, divisor, size = saved
+    KH, KW = window.kernel_size
+    N, C, OH, OW = dy.shape
+    dcols = np.broadcast_to((dy / divisor)[:, :, None], (N, C, KH * KW, OH, OW))
+    return (fold(dcols, window, size),)
+
+
+@kernel
+def adaptive_avg_pool2d_forward(x, *, rows, columns):
+    """y = R x Cᵀ: `rows` (OH, H) and `columns` (OW, W) hold each cell's averaging weights."""
+    return rows @ x @ np.transpose(columns), (rows, columns)
+
+
+@kernel
+def adaptive_avg_pool2d_backward(dy, saved, needs):
+    rows, columns = saved
+    return (swap_last(rows) @ dy @ columns,)

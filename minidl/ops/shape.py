@@ -1,0 +1,135 @@
+"""Reductions, and everything that moves elements without changing them."""
+
+import numpy as np
+
+from minidl.kernels import kernel
+from minidl.ops.elementwise import unbroadcast
+
+
+@kernel
+def sum_forward(x, *, axis=None, keepdims=False):
+    return np.sum(x, axis=axis, keepdims=keepdims), (x.shape, axis)
+
+
+@kernel
+def sum_backward(dy, saved, needs):
+    shape, axis = saved
+    return (np.broadcast_to(np.reshape(dy, kept(shape, axis)), shape),)
+
+
+def kept(shape, axis):
+    """The shape of a reduction over `axis` with the reduced axes kept as 1."""
+    axes = range(len(shape)) if axis is None else [axis] if isinstance(axis, int) else axis
+    axes = [a % len(shape) for a in axes]
+    return tuple(1 if i in axes else extent for i, extent in enumerate(shape))
+
+
+@kernel
+def amax_forward(x, *, axis=None, keepdims=False):
+    y = np.max(x, axis=axis, keepdims=keepdims)
+    return y, (x, y, axis)
+
+
+@kernel
+def amax_backward(dy, saved, needs):
+    """Equal maxima share the gradient."""
+    x, y, axis = saved
+    shape = kept(x.shape, axis)
+    is_max = x == np.reshape(y, shape)
+    count = np.sum(is_max, axis=axis, keepdims=True)
+    return (np.where(is_max, np.reshape(dy, shape) / count.astype(dy.dtype), 0),)
+
+
+@kernel
+def reshape_forward(x, *, shape):
+    return np.reshape(x, shape), x.shape
+
+
+@kernel
+def reshape_backward(dy, shape, needs):
+    return (np.reshape(dy, shape),)
+
+
+@kernel
+def transpose_forward(x, *, axes):
+    return np.transpose(x, axes), axes
+
+
+@kernel
+def transpose_backward(dy, axes, needs):
+    return (np.transpose(dy, tuple(axes.index(i) for i in range(len(axes)))),)
+
+
+@kernel
+def broadcast_to_forward(x, *, shape):
+    return np.broadcast_to(x, shape), x.shape
+
+
+@kernel
+def broadcast_to_backward(dy, shape, needs):
+    return (unbroadcast(dy, shape),)
+
+
+@kernel
+def concatenate_forward(*arrays, axis):
+    return np.concatenate(arrays, axis=axis), (tuple(a.shape[axis] for a in arrays), axis)
+
+
+@kernel
+def concatenate_backward(dy, saved, needs):
+    extents, axis = saved
+    ends = np.cumsum(extents)
+    before = (slice(None),) * (axis % dy.ndim)
+    return tuple(
+        dy[(*before, slice(int(end - extent), int(end)))] if need else None
+        for extent, end, need in zip(extents, ends, needs, strict=True)
+    )
+
+
+@kernel
+def pad_forward(x, *, widths, value=0):
+    """Add widths[i] = (before, after) elements of `value` along each axis i."""
+    return np.pad(x, widths, constant_values=value), (x.shape, widths)
+
+
+@kernel
+def pad_backward(dy, saved, needs):
+    shape, widths = saved
+    return (dy[tuple(slice(before, before + extent) for extent, (before, _) in zip(shape, widths, strict=True))],)
+
+
+@kernel
+def getitem_forward(x, *, index):
+    return x[index], (x.shape, index)
+
+
+@kernel
+def getitem_backward(dy, saved, needs):
+    shape, index = saved
+    return (put(dy, index, shape),)
+
+
+@kernel
+def put(values, index, shape):
+    """The adjoint of x[index]: add `values` into zeros of `shape` at `index`."""
+    x = np.zeros_like(values, shape=shape)
+    if is_basic(index):
+        x[index] = values
+    else:
+        np.add.at(x, index, values)  # an element may be indexed more than once
+    return x
+
+
+def is_basic(index):
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, int | slice | np.integer) for part in parts)
+
+
+@kernel
+def put_forward(values, *, index, shape):
+    return put(values, index, shape), index
+
+
+@kernel
+def put_backward(dx, index, needs):
+    return (dx[index],)
