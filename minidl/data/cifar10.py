@@ -163,7 +163,10 @@ def _parse_python(content: bytes, name: str, size: int) -> Parsed:
     expected = f"a pickled CIFAR-10 batch with `data` ({RECORDS}, {PIXELS}) uint8 and {RECORDS} `labels`"
     if size > PYTHON_LIMIT or not content.startswith((b"\x80", b"(")):
         raise refuse(name, content[:512], size, expected)
-    batch = restricted_pickle.loads(content, name)
+    try:
+        batch = restricted_pickle.loads(content, name)
+    except ValueError as error:
+        raise ValueError(f"{error} (expected {expected})") from error
     if not isinstance(batch, dict):
         raise ValueError(f"{name}: expected {expected}, found a {type(batch).__name__}")
     entries = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}

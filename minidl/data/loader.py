@@ -101,7 +101,7 @@ class DataLoader:
         if self.num_workers:
             batches = prefetch(make, numbers, self.num_workers, self.num_workers * self.prefetch_factor)
         else:
-            batches = map(make, numbers)
+            batches = (make(number) for number in numbers)
         for number, batch in zip(numbers, batches, strict=True):
             if self._current is token:
                 self._position = number + 1
@@ -154,7 +154,9 @@ def default_collate(samples: list[Any]) -> Any:
         if len(shapes) > 1:
             raise ValueError(f"DataLoader: samples of a batch must have one shape, got {sorted(shapes)}")
         if first.ndim == 3:
-            return from_numpy(np.stack([np.moveaxis(sample, 0, 2) for sample in samples]).transpose(0, 3, 1, 2))
+            C, H, W = first.shape
+            batch = np.empty((len(samples), H, W, C), np.result_type(*samples))
+            return from_numpy(np.stack(samples, out=batch.transpose(0, 3, 1, 2)))
         return from_numpy(np.stack(samples))
     if isinstance(first, str | bytes):
         return list(samples)

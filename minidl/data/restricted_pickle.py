@@ -126,13 +126,15 @@ def loads(
     """
     machine = _Machine(len(content), allowed, persistent)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        for count, (opcode, argument, position) in enumerate(pickletools.genops(content)):
             if count >= max_opcodes:
                 raise ValueError(f"more than {max_opcodes:,} opcodes")
             if opcode.name == "STOP":
+                if position != len(content) - 1:
+                    raise ValueError(f"{len(content) - 1 - position} bytes follow its end")
                 return machine.result()
             machine.step(opcode.name, argument)
-    except (ValueError, TypeError, LookupError, OverflowError, AttributeError, struct.error) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, AttributeError, struct.error, Warning) as error:
         raise ValueError(f"{name}: refused as pickled data: {error}") from error
     raise ValueError(f"{name}: refused as pickled data: it has no end")
 
@@ -267,6 +269,7 @@ _CONSTANTS: dict[str, Callable[[Any], Any]] = {
 _ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "PROTO": lambda m, _: None,
     "FRAME": lambda m, _: None,
+    "DUP": lambda m, _: m.stack.append(m.stack[-1]),
     "POP": lambda m, _: m.stack.pop(),
     "POP_MARK": lambda m, _: m.pop_mark(),
     "LIST": lambda m, _: m.stack.append(m.pop_mark()),
