@@ -33,7 +33,8 @@ class DataLoader:
         shuffle: draw a new order for each epoch.
         num_workers: threads that make batches ahead (never processes); with 0 the caller makes them.
         drop_last: leave out the last batch where it is smaller.
-        seed: integer >= 0; by default drawn from minidl's global generator when it is first needed.
+        seed: integer >= 0; by default drawn from minidl's global generator when it is first needed, or 0 without
+            `shuffle`, so that an evaluation leaves the generator as it is.
         prefetch_factor: batches made ahead, per thread.
         collate_fn: makes a batch from a list of samples, by default `default_collate`; an `ArrayDataset` too is then
             read sample by sample.
@@ -75,7 +76,7 @@ class DataLoader:
     def seed(self) -> int:
         """The seed in use."""
         if self._seed is None:
-            self._seed = int(random.generator().integers(2**63))
+            self._seed = int(random.generator().integers(2**63)) if self.shuffle else 0
         return self._seed
 
     def __len__(self) -> int:

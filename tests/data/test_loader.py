@@ -142,6 +142,15 @@ def test_without_a_seed_the_global_generator_decides():
     assert any(not np.array_equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
 
 
+def test_an_evaluation_leaves_the_global_generator_alone():
+    minidl.manual_seed(4)
+    before = minidl.get_rng_state()
+    loader = DataLoader(array_dataset(), 4, num_workers=1)
+    list(loader)
+    assert loader.state_dict() == {"seed": 0, "epoch": 1, "position": 0}
+    assert minidl.get_rng_state() == before
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_generic_samples_come_in_order(workers):
     batches = list(DataLoader(Items(), 3, num_workers=workers))
