@@ -40,7 +40,7 @@ torch.manual_seed(0)
 model = get_model("resnet20")
 criterion = CrossEntropyLoss()
 optimizer = SGD(model.parameters(), lr=0.4, momentum=0.9, weight_decay=5e-4, nesterov=True)
-scheduler = OneCycleLR(optimizer, max_lr=0.4, total_steps=args.epochs * len(train_loader))
+scheduler = OneCycleLR(optimizer, max_lr=0.4, total_steps=args.epochs * len(train_loader), cycle_momentum=False)
 
 # train
 for epoch in range(args.epochs):

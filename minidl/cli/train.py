@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{data or recipe.dataset} holds other training images than the run was started with")
         if resumed is None or args.out is not None:
             folder = _new_folder(args.out, recipe)
-        _introduce(recipe, parts, folder, resumed)
+        _introduce(recipe, parts, data, folder, resumed)
         history = fit(
             parts.model,
             parts.train_loader,
@@ -172,11 +172,11 @@ def _new_folder(out: Path | None, recipe: Recipe) -> Path:
             number += 1
 
 
-def _introduce(recipe: Recipe, parts: Parts, folder: Path, resumed: Checkpoint | None) -> None:
+def _introduce(recipe: Recipe, parts: Parts, data: Path | None, folder: Path, resumed: Checkpoint | None) -> None:
     count = sum(parameter.numel() for parameter in parts.model.parameters())
     held = len(parts.val_loader.dataset) if parts.val_loader else 0
     print(
-        f"{recipe.model} ({count:,} parameters) on {recipe.dataset}: "
+        f"{recipe.model} ({count:,} parameters) on {recipe.dataset}{f' in {data}' if data else ''}: "
         f"{len(parts.train_loader.dataset):,} training and {held:,} validation images"
     )
     print(
@@ -186,3 +186,12 @@ def _introduce(recipe: Recipe, parts: Parts, folder: Path, resumed: Checkpoint |
     if resumed is not None:
         print(f"resumed after step {resumed.step} ({resumed.epoch} epochs finished)")
     print(f"run: {folder}", flush=True)
+    if recipe.kernels and not _compiled():
+        print("compiling the kernels for this machine (once)", flush=True)
+
+
+def _compiled() -> bool:
+    """Tell whether an earlier process has left compiled kernels."""
+    from minidl.kernels.cpu.jit import cache_folder
+
+    return cache_folder is not None and any(cache_folder.rglob("*.nbi"))

@@ -19,13 +19,16 @@ from minidl.training.metrics import Metrics
 
 __all__ = ["evaluate", "fit", "latest_checkpoint", "unfinished_path"]
 
+_UNFINISHED = ("batches", "lr", "train_seconds", "timed_seconds", "timed_images")
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left{postfix}"
 
 
 def evaluate(
     model: Any, loader: Any, criterion: Any = None, *, each_batch: Callable[[], None] | None = None
 ) -> dict[str, float]:
-    """Measure a classifier in evaluation mode, without gradients; leaves the model's mode and minidl's generator as they were.
+    """Measure a classifier in evaluation mode, without gradients.
+
+    The model's mode and minidl's generator are left as they were.
 
     Args:
         model: maps images (N, C, H, W) to logits (N, classes).
@@ -190,12 +193,13 @@ class _Run:
         self.path, self.configuration, self.save_every = path, configuration, save_every
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
-        self.saved_at = time.monotonic()
+        self.saved_at, self.warm = time.monotonic(), False
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
         """Forget the sums of the last epoch."""
-        self.metrics, self.batches, self.train_seconds, self.lr = Metrics(), 0, 0.0, 0.0
+        self.metrics, self.batches, self.lr = Metrics(), 0, 0.0
+        self.train_seconds, self.timed_seconds, self.timed_images = 0.0, 0.0, 0
 
     def restore(self, saved: Checkpoint) -> None:
         """Go back to a checkpoint."""
@@ -203,8 +207,8 @@ class _Run:
         self.epoch, self.step, self.history = saved.epoch, saved.step, list(saved.history)
         if saved.unfinished is not None:
             self.metrics.load_state_dict(saved.unfinished["metrics"])
-            self.batches, self.train_seconds = saved.unfinished["batches"], saved.unfinished["train_seconds"]
-            self.lr = saved.unfinished["lr"]
+            for name in _UNFINISHED:
+                setattr(self, name, saved.unfinished[name])
 
     def save(self) -> Path | None:
         """Write the state as it is between two steps, within an epoch to the file beside the checkpoint."""
@@ -213,12 +217,7 @@ class _Run:
             return None
         unfinished = None
         if self.batches:
-            unfinished = {
-                "metrics": self.metrics.state_dict(),
-                "batches": self.batches,
-                "train_seconds": self.train_seconds,
-                "lr": self.lr,
-            }
+            unfinished = {"metrics": self.metrics.state_dict(), **{name: getattr(self, name) for name in _UNFINISHED}}
         path = unfinished_path(self.path) if self.batches else self.path
         save_checkpoint(
             path,
@@ -255,7 +254,13 @@ class _Run:
         for images, labels in self.loader:
             loss = self.train_step(images, labels)
             now = time.perf_counter()
-            self.train_seconds, before = self.train_seconds + now - before, now
+            self.train_seconds += now - before
+            if self.warm:  # the first step compiles the kernels
+                self.timed_seconds, self.timed_images = (
+                    self.timed_seconds + now - before,
+                    self.timed_images + len(labels),
+                )
+            before, self.warm = now, True
             self.show(loss, len(labels))
             if self.batches < len(self.loader):  # after the last batch, the loader stands before its next epoch
                 self.check_stop()
@@ -308,7 +313,7 @@ class _Run:
                 "val_loss": val.get("loss"),
                 "val_top1": val.get("top1"),
                 "val_top5": val.get("top5"),
-                "images_per_s": self.metrics.count / self.train_seconds,
+                "images_per_s": self.timed_images / self.timed_seconds if self.timed_images else None,
                 "seconds": self.train_seconds + time.perf_counter() - begin,
             }
         )
@@ -329,4 +334,5 @@ def _line(row: dict[str, Any], epochs: int) -> str:
     text = f"epoch {row['epoch']}/{epochs}: train loss {row['train_loss']:.3f}, top-1 {100 * row['train_top1']:.2f} %"
     if row["val_loss"] is not None:
         text += f"; validation loss {row['val_loss']:.3f}, top-1 {100 * row['val_top1']:.2f} %"
-    return f"{text}; {row['images_per_s']:.0f} images/s, {row['seconds']:.0f} s"
+    speed = f"{row['images_per_s']:.0f} images/s, " if row["images_per_s"] is not None else ""
+    return f"{text}; {speed}{row['seconds']:.0f} s"

@@ -19,7 +19,7 @@ COLUMNS = (
     "val_loss",
     "val_top1",
     "val_top5",
-    "images_per_s",  # while training
+    "images_per_s",  # while training, without the first step of a process (it compiles the kernels)
     "seconds",  # the whole epoch, validation included
 )
 

@@ -221,7 +221,7 @@ def build(recipe: Recipe, data: str | Path | None = None, workers: int = 1) -> P
     )
     steps = len(train_loader)
     if recipe.schedule == "onecycle":
-        scheduler = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.epochs * steps)
+        scheduler = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.epochs * steps, cycle_momentum=False)
     else:
         scheduler = MultiStepLR(optimizer, [epoch * steps for epoch in recipe.milestones])
     criterion = CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
