@@ -157,8 +157,10 @@ def test_killed_at_random_steps_and_resumed(finished, tmp_path):
         code, _, err = end_at(start(*words, "--save-every", "0"), folder, step, signal.SIGKILL)
         assert code == -signal.SIGKILL, err
         step = reached(folder)
+        (folder / ".checkpoint.safetensors.1-1.tmp").write_bytes(b"half")  # what a kill in the middle of a save leaves
         words = ["--resume", str(folder), "--no-progress"]
     assert main(["train", *words]) == 0
+    assert sorted(os.listdir(folder)) == ["checkpoint.safetensors", "curves.png", "log.csv"]
     assert_same_weights(finished[0], folder)
     assert [row["epoch"] for row in read_log(folder / "log.csv")] == [1, 2]
 

@@ -87,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{data or recipe.dataset} holds other training images than the run was started with")
         if resumed is None or args.out is not None:
             folder = _new_folder(args.out, recipe)
+        for left in folder.glob(".*.tmp"):  # by a process that was killed while it saved
+            left.unlink()
         _introduce(recipe, parts, data, folder, resumed)
         history = fit(
             parts.model,

@@ -19,7 +19,8 @@ from minidl.training.metrics import Metrics
 
 __all__ = ["evaluate", "fit", "latest_checkpoint", "unfinished_path"]
 
-_UNFINISHED = ("batches", "lr", "train_seconds", "timed_seconds", "timed_images")
+_UNFINISHED = ("batches", "lr", "trace", "marked", "train_seconds", "timed_seconds", "timed_images")
+_TRACE_POINTS = 200  # of the training curve, over the whole run
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left{postfix}"
 
 
@@ -98,7 +99,8 @@ def fit(
         report: gets one line of text per epoch.
 
     Returns:
-        The history, one dict per epoch with the keys of `minidl.training.log.COLUMNS`.
+        The history, one dict per epoch with the keys of `minidl.training.log.COLUMNS` and "trace": points [epochs,
+        loss, top-1] of the training curve within the epoch, each the mean since the point before.
 
     Raises:
         TrainingInterrupted: after saving because of Ctrl-C or SIGTERM.
@@ -120,6 +122,7 @@ def fit(
         Path(checkpoint) if checkpoint is not None else None,
         configuration or {},
         save_every,
+        epochs,
     )
     if resume is not None:
         run.restore(resume)
@@ -187,10 +190,11 @@ class _Run:
         path: Path | None,
         configuration: dict[str, Any],
         save_every: float,
+        epochs: int,
     ):
         self.model, self.loader, self.val_loader = model, loader, val_loader
         self.optimizer, self.scheduler, self.criterion = optimizer, scheduler, criterion
-        self.path, self.configuration, self.save_every = path, configuration, save_every
+        self.path, self.configuration, self.save_every, self.epochs = path, configuration, save_every, epochs
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self.saved_at, self.warm = time.monotonic(), False
@@ -199,6 +203,8 @@ class _Run:
     def begin_epoch(self) -> None:
         """Forget the sums of the last epoch."""
         self.metrics, self.batches, self.lr = Metrics(), 0, 0.0
+        self.trace: list[list[float]] = []
+        self.marked: list[float] = [0, 0.0, 0]  # count, loss and correct images at the last point of the trace
         self.train_seconds, self.timed_seconds, self.timed_images = 0.0, 0.0, 0
 
     def restore(self, saved: Checkpoint) -> None:
@@ -283,7 +289,17 @@ class _Run:
             self.scheduler.step()
         self.metrics.add(value, logits, labels)
         self.step, self.batches = self.step + 1, self.batches + 1
+        self.extend_trace()
         return value
+
+    def extend_trace(self) -> None:
+        """Add a point to the training curve wherever an equal part of the epoch is over."""
+        total, parts = len(self.loader), max(1, _TRACE_POINTS // self.epochs)
+        if self.batches * parts // total > (self.batches - 1) * parts // total:
+            now = [self.metrics.count, self.metrics.loss_sum, self.metrics.top1_sum]
+            count, loss, correct = (a - b for a, b in zip(now, self.marked, strict=True))
+            self.trace.append([self.epoch + self.batches / total, loss / count, correct / count])
+            self.marked = now
 
     def show(self, loss: float, count: int) -> None:
         """Move the bar on by one batch."""
@@ -315,6 +331,7 @@ class _Run:
                 "val_top5": val.get("top5"),
                 "images_per_s": self.timed_images / self.timed_seconds if self.timed_images else None,
                 "seconds": self.train_seconds + time.perf_counter() - begin,
+                "trace": self.trace,
             }
         )
         self.begin_epoch()

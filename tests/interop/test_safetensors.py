@@ -164,7 +164,7 @@ def test_mutated_files_raise_only_value_errors(tmp_path):
     good = (tmp_path / "a").read_bytes()
     draw = random.Random(0)
     path, refused = tmp_path / "b", 0
-    for _ in range(4000):
+    for _ in range(3000):
         bad = bytearray(good)
         for _ in range(draw.randint(1, 4)):
             place, kind = draw.randrange(len(bad)), draw.randrange(5)
@@ -185,7 +185,7 @@ def test_mutated_files_raise_only_value_errors(tmp_path):
             refused += 1
         else:
             assert sum(tensor.nbytes for tensor in tensors.values()) <= 2 * len(bad)  # BF16 doubles
-    assert refused > 3000
+    assert refused > 2000
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,13 @@ def test_history_log_and_checkpoint(tmp_path, uninterrupted):
     assert bits(things, history) == uninterrupted
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert [row["step"] for row in history] == [5, 10, 15]
-    assert all(tuple(row) == COLUMNS for row in history)
+    assert all(tuple(row) == (*COLUMNS, "trace") for row in history)
+    for epoch, row in enumerate(history):
+        places, losses, top1 = zip(*row["trace"], strict=True)
+        np.testing.assert_allclose(places, epoch + np.arange(1, 6) / 5)
+        weights = [8, 8, 8, 8, 7]
+        np.testing.assert_allclose(np.average(losses, weights=weights), row["train_loss"])
+        np.testing.assert_allclose(np.average(top1, weights=weights), row["train_top1"])
     assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [5, 10, 15]
     assert load_checkpoint(tmp_path / "c").history == history
     assert len(lines) == 3 and lines[2].startswith("epoch 3/3: train loss ")
