@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation: nodes, the sweep over them, and `differentiable`, which makes an operation of two texts.
+"""Reverse-mode differentiation: nodes, the sweep over them, and `differentiable`: an operation of two texts.
 
 A node keeps what its backward text saved, the nodes (or leaves) its inputs came from, and a weak reference to its
 output. The graph is therefore made of nodes: arrays that no backward needs go as soon as the user drops them.
@@ -8,12 +8,13 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from contextlib import ContextDecorator
 from typing import Any
 
 import numpy as np
 
 from minidl.kernels import Kernel, array_type
+from minidl.ops.elementwise import add_forward
 
 __all__ = ["backward", "differentiable", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
@@ -41,28 +42,17 @@ class set_grad_enabled:
         _local.enabled = self._before
 
 
-class _Mode:
+class _Mode(ContextDecorator):
     """A context, also usable as a decorator, in which the mode is `enabled`."""
 
     enabled: bool
 
-    def __init__(self) -> None:
-        self._before: list[bool] = []
-
     def __enter__(self) -> None:
-        self._before.append(is_grad_enabled())
+        self._before = [*getattr(self, "_before", ()), is_grad_enabled()]  # a decorated function may call itself
         _local.enabled = self.enabled
 
     def __exit__(self, *exception: object) -> None:
-        _local.enabled = self._before.pop()
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def run(*args: Any, **options: Any) -> Any:
-            with type(self)():
-                return function(*args, **options)
-
-        return run
+        *self._before, _local.enabled = self._before
 
 
 class no_grad(_Mode):
@@ -117,12 +107,10 @@ class Node:
         *("output", "shape", "hooks", "index", "__weakref__"),
     )
 
-    def __init__(self, forward: Kernel, backward: Kernel, inputs: Sequence[Any], options: dict, needs: tuple[bool, ...]):
+    def __init__(self, forward: Kernel, backward: Kernel, inputs: Sequence, options: dict, needs: tuple[bool, ...]):
         self.forward, self.backward, self.options, self.needs = forward, backward, options, needs
         # An input that needs a gradient is held by its edge, a constant by its array.
-        self.inputs = tuple(
-            x.edge if need else getattr(x, "array", x) for x, need in zip(inputs, needs, strict=True)
-        )
+        self.inputs = tuple(x.edge if need else getattr(x, "array", x) for x, need in zip(inputs, needs, strict=True))
         self.index = next(_clock)
         self.hooks: dict[int, Callable] | None = None
 
@@ -234,7 +222,7 @@ def grad(
     grads = as_list(grad_outputs) if grad_outputs is not None else [None] * len(outputs)
     for i, x in enumerate(inputs):
         if not x.requires_grad:
-            raise RuntimeError(f"grad: inputs[{i}] does not require grad; set x.requires_grad_() before the forward pass")
+            raise RuntimeError(f"grad: inputs[{i}] does not require grad; call x.requires_grad_() before the forward")
     found = sweep(outputs, grads, retain_graph, create_graph, wanted=[x.edge for x in inputs])
     result = tuple(found.get(id(x.edge)) for x in inputs)
     if not allow_unused and any(g is None for g in result):
@@ -353,7 +341,8 @@ def accumulate(gradients: dict[int, Any], edge: Any, dx: Any) -> None:
     if dx.shape != shape:
         raise RuntimeError(f"backward: a gradient of shape {dx.shape} arrived for a Tensor of shape {shape}")
     before = gradients.get(id(edge))
-    gradients[id(edge)] = dx if before is None else before + dx  # a new array: dx may belong to somebody else
+    # A new array for the sum: dx may belong to somebody else.
+    gradients[id(edge)] = dx if before is None else add_forward(before, dx)[0]
 
 
 def reach(edges: Iterable[Any], leaves: dict[int, TensorBase]) -> tuple[list[Node], dict[int, TensorBase]]:

@@ -1,8 +1,8 @@
 """Batch norm on rows (m, C) of contiguous channels: two passes forward, two passes backward.
 
 Four of the six derivatives are one number per channel, so the backward's first pass makes two sums per channel, the
-paper's dvar and dmean follow from them, and the second pass writes dx. Sums are collected in float64, one row of partial
-sums for each fixed block of rows, so they do not depend on the number of threads.
+paper's dvar and dmean follow from them, and the second pass writes dx. Sums are collected in float64, one row of
+partial sums for each fixed block of rows, so they do not depend on the number of threads.
 """
 
 import numpy as np

@@ -28,7 +28,7 @@ def pad_into(padded, x, top, left):
 def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation, groups):
     """y = x * w for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w packed and flat."""
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
-    C, (N, OH, OW, OC) = x.shape[3], y.shape
+    C, (_, OH, OW, OC) = x.shape[3], y.shape
     CG, OCG = C // groups, OC // groups
     padded = np.zeros((HP, WP, C), x.dtype)
     a, b, c = padded.reshape(-1), w, y.reshape(-1)
@@ -92,7 +92,7 @@ def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, di
 def input_gradient(start, stop, dy, w, dx, size, kernel, stride, padding, dilation, groups):
     """dx for images start..stop, tap by tap: w packed as (groups, KH, KW, OC / groups, C / groups)."""
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
-    (N, H, W, C), (OH, OW, OC) = dx.shape, dy.shape[1:]
+    (_, H, W, C), (OH, OW, OC) = dx.shape, dy.shape[1:]
     CG, OCG = C // groups, OC // groups
     padded = np.empty((HP, WP, C), dx.dtype)
     a, c = dy.reshape(-1), padded.reshape(-1)
@@ -140,7 +140,7 @@ def conv2d_forward(x, weight, bias, *, window, groups):
 @override("conv2d_backward", "cpu", when=lambda dy, saved, needs: floats(dy, *saved[:2]))
 def conv2d_backward(dy, saved, needs):
     x, weight, window, groups = saved
-    (N, C, H, W), (OC, CG, KH, KW) = x.shape, weight.shape
+    (N, _, H, W), (OC, CG, KH, KW) = x.shape, weight.shape
     dy = channels_last(dy)
     dx = dweight = dbias = None
     if needs[0]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from minidl.kernels import override, threads
 from minidl.kernels.cpu.jit import jit
-from minidl.kernels.cpu.layout import flat, floats, same_memory_order
+from minidl.kernels.cpu.layout import flat, floats, in_one_order
 
 BLOCK = 1 << 14  # numbers per task
 SMALL = 1 << 15  # below this NumPy is as fast
@@ -19,7 +19,8 @@ def relu_block(start, stop, x, y):
 @jit
 def relu_backward_block(start, stop, dy, y, dx):
     for i in range(start * BLOCK, min(stop * BLOCK, y.size)):
-        dx[i] = 0 if y[i] <= 0 else dy[i]
+        d = dy[i]  # read it in any case: then the loop has no branch
+        dx[i] = 0 if y[i] <= 0 else d
 
 
 @jit
@@ -28,35 +29,32 @@ def add_block(start, stop, x, y, z):
         z[i] = x[i] + y[i]
 
 
-def tasks(x):
-    return -(-x.size // BLOCK)
+def over(kernel, *arrays):
+    """Run a kernel over the numbers of arrays of one shape and a new one like them, which is returned."""
+    arrays = in_one_order(*arrays)
+    out = np.empty_like(arrays[0])
+    threads.run(kernel, -(-out.size // BLOCK), *(flat(a) for a in arrays), flat(out))
+    return out
 
 
 def large(*arrays):
-    return (
-        all(isinstance(a, np.ndarray) for a in arrays)
-        and arrays[0].size >= SMALL
-        and floats(*arrays)
-        and same_memory_order(*arrays)
+    first = arrays[0]
+    return all(isinstance(a, np.ndarray) and a.shape == first.shape for a in arrays) and (
+        first.size >= SMALL and floats(*arrays)
     )
 
 
-@override("relu_forward", "cpu", when=lambda x: large(x))
+@override("relu_forward", "cpu", when=large)
 def relu_forward(x):
-    y = np.empty_like(x)
-    threads.run(relu_block, tasks(x), flat(x), flat(y))
+    y = over(relu_block, x)
     return y, y
 
 
 @override("relu_backward", "cpu", when=lambda dy, y, needs: large(dy, y))
 def relu_backward(dy, y, needs):
-    dx = np.empty_like(y)
-    threads.run(relu_backward_block, tasks(y), flat(dy), flat(y), flat(dx))
-    return (dx,)
+    return (over(relu_backward_block, dy, y),)
 
 
-@override("add_forward", "cpu", when=lambda x, y: large(x, y))
+@override("add_forward", "cpu", when=large)
 def add_forward(x, y):
-    z = np.empty_like(x)
-    threads.run(add_block, tasks(x), flat(x), flat(y), flat(z))
-    return z, (x.shape, y.shape)
+    return over(add_block, x, y), (x.shape, y.shape)

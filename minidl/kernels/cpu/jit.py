@@ -1,7 +1,7 @@
 """How kernels are compiled: without the GIL, cached on disk, with floating-point rules that keep NaN and Inf.
 
-The cache folder's name is a hash of all kernel sources, the CPU, the vector width and the versions, because numba itself
-notices a change only in the file of the function that is called, not in one that it calls.
+The cache folder's name is a hash of all kernel sources, the CPU, the vector width and the versions, because numba
+itself notices a change only in the file of the function that is called, not in one that it calls.
 """
 
 import hashlib

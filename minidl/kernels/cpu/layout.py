@@ -28,20 +28,20 @@ def unrows(r, x):
     return r.reshape(N, *extents, C).transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
-def dense(x):
-    """Whether the elements of x lie in one piece, rows first or channels last."""
-    return x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous)
+def is_channels_last(x):
+    return x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def in_one_order(*arrays):
+    """The arrays, of one shape, copied where needed so that element i of one lies where element i of the others does.
+
+    Channels last if one of four axes is so already, else rows first.
+    """
+    if any(is_channels_last(a) for a in arrays):
+        return [channels_last(a).transpose(0, 3, 1, 2) for a in arrays]
+    return [np.ascontiguousarray(a) for a in arrays]
 
 
 def flat(x):
-    """The elements of a dense x in memory order, as a 1-D view."""
-    return x.reshape(-1) if x.flags.c_contiguous else x.transpose(0, 2, 3, 1).reshape(-1)
-
-
-def same_memory_order(*arrays):
-    """Whether the arrays are dense and element i of one belongs to element i of the others."""
-    first = arrays[0]
-    return dense(first) and all(
-        a.shape == first.shape and (a.strides == first.strides or (a.flags.c_contiguous and first.flags.c_contiguous))
-        for a in arrays
-    )
+    """The elements of an array from `in_one_order`, in memory order, as a 1-D view."""
+    return x.transpose(0, 2, 3, 1).reshape(-1) if is_channels_last(x) else x.reshape(-1)

@@ -38,8 +38,10 @@ def emit(context, builder, signature, args, P, Q, vector):
     scalar = context.get_value_type(signature.args[0].dtype)
     lanes = VECTOR_BYTES // (8 if isinstance(scalar, ir.DoubleType) else 4) if vector else 1
     packed = ir.VectorType(scalar, lanes) if vector else scalar
-    suffix = ("f64" if isinstance(scalar, ir.DoubleType) else "f32") if not vector else (
-        f"v{lanes}f{64 if isinstance(scalar, ir.DoubleType) else 32}"
+    suffix = (
+        ("f64" if isinstance(scalar, ir.DoubleType) else "f32")
+        if not vector
+        else (f"v{lanes}f{64 if isinstance(scalar, ir.DoubleType) else 32}")
     )
     fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(packed, [packed] * 3), f"llvm.fma.{suffix}")
     zero, align = ir.Constant(packed, [0.0] * lanes if vector else 0.0), 8 if isinstance(scalar, ir.DoubleType) else 4
@@ -146,8 +148,8 @@ def product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumula
                 wide(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
                 p += WIDE
             while p < M:
-                for qq in range(q, q + 2 * lanes, lanes):
-                    vector(a, ia + p * rs, rs, as_, cs, b, ib + qq, bs, ldb, c, ic + p * ldc + qq, ldc, R, K, accumulate)
+                for s in range(q, q + 2 * lanes, lanes):
+                    vector(a, ia + p * rs, rs, as_, cs, b, ib + s, bs, ldb, c, ic + p * ldc + s, ldc, R, K, accumulate)
                 p += 1
             q += 2 * lanes
         elif left >= lanes:

@@ -1,0 +1,118 @@
+"""Judge 3: every override against its text, in both precisions and in every layout of memory."""
+
+import numpy as np
+import pytest
+from cases import CASES, text_of
+
+from minidl import kernels
+from minidl.kernels import _texts, overrides
+
+DIRECTIONS = ("forward", "backward")
+OVERRIDDEN = [case for case in CASES if any(overrides(f"{case.op}_{direction}", "cpu") for direction in DIRECTIONS)]
+
+
+def rows_first(x):
+    return x
+
+
+def channels_last(x):
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1) if x.ndim > 2 else x
+
+
+def strided(x):
+    """Every second element of a larger array, last axis reversed."""
+    if not x.ndim:
+        return x
+    wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+    wide[..., ::-2] = x
+    return wide[..., ::-2]
+
+
+def repeated(x):
+    """The first image for all, by a stride of 0."""
+    return np.broadcast_to(x[:1], x.shape) if x.ndim else x
+
+
+LAYOUTS = [rows_first, channels_last, strided, repeated]
+
+
+def flatten(value):
+    """All arrays in nested tuples."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    return [a for v in value for a in flatten(v)] if isinstance(value, tuple) else []
+
+
+def compare(found, text, exact, dtype):
+    """As near to the exact values as 4 times the distance of the text in this dtype, or a few roundings."""
+    assert [a.shape for a in flatten(found)] == [a.shape for a in flatten(exact)]
+    for f, t, e in zip(flatten(found), flatten(text), flatten(exact), strict=True):
+        if e.dtype.kind != "f":
+            np.testing.assert_array_equal(f, e)
+            continue
+        assert f.dtype == dtype
+        if e.size:
+            scale = np.abs(e).max()
+            assert np.abs(f - e).max() <= max(4 * np.abs(t - e).max(), 32 * np.finfo(dtype).eps * scale)
+
+
+def called(name, *args, **options):
+    """Call the override that fits; None where only the text does."""
+    for fits, function in overrides(name, "cpu"):
+        if fits(*args, **options):
+            return function(*args, **options)
+    return None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("case", OVERRIDDEN, ids=str)
+def test_override_against_text(case, dtype, layout):
+    forward, backward = f"{case.op}_forward", f"{case.op}_backward"
+    arrays = [a if a is None else layout(a.astype(dtype)) for a in case.inputs()]
+    before = [None if a is None else a.copy() for a in arrays]
+    exact_arrays = [None if a is None else a.astype(np.longdouble) for a in arrays]
+    text_y, text_saved = _texts[forward].text(*arrays, **case.options)
+    exact_y, exact_saved = _texts[forward].text(*exact_arrays, **case.options)
+    dy = layout(np.random.default_rng(3).standard_normal(np.shape(exact_y)).astype(dtype))
+
+    found = called(forward, *arrays, **case.options)
+    if found is not None:
+        compare(found, (text_y, text_saved), (exact_y, exact_saved), dtype)
+    text_gradients = _texts[backward].text(dy, text_saved, case.needs)
+    exact_gradients = _texts[backward].text(dy.astype(np.longdouble), exact_saved, case.needs)
+    for saved in (text_saved, found[1] if found is not None else text_saved):
+        gradients = called(backward, dy, saved, case.needs)
+        if gradients is not None:
+            compare(tuple(gradients), text_gradients, exact_gradients, dtype)
+    for a, b in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(a, b)  # an override changes none of its inputs
+
+
+def test_every_override_is_reached_by_a_case():
+    reached = set()
+    for case in OVERRIDDEN:
+        y, saved = text_of(case.op, "forward").text(*case.inputs(), **case.options)
+        if called(f"{case.op}_forward", *case.inputs(), **case.options) is not None:
+            reached.add(f"{case.op}_forward")
+        if called(f"{case.op}_backward", np.ones_like(y), saved, case.needs) is not None:
+            reached.add(f"{case.op}_backward")
+    assert reached == {name for name, device in kernels._overrides if device == "cpu"}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("case", [c for c in OVERRIDDEN if not any(0 in s for s in c.shapes if s)], ids=str)
+def test_nan_and_inf_pass_as_through_the_text(case, bad):
+    arrays = case.inputs(np.float32)
+    arrays[0][(0,) * arrays[0].ndim] = bad
+    with np.errstate(all="ignore"):
+        y, saved = _texts[f"{case.op}_forward"].text(*arrays, **case.options)
+        found = called(f"{case.op}_forward", *arrays, **case.options)
+        if found is not None:
+            np.testing.assert_array_equal(np.isnan(found[0]), np.isnan(y))
+        dy = np.ones_like(y)
+        expected = _texts[f"{case.op}_backward"].text(dy, saved, case.needs)
+        gradients = called(f"{case.op}_backward", dy, saved, case.needs)
+        for g, e in zip(gradients or (), expected, strict=gradients is not None):
+            if e is not None:
+                np.testing.assert_array_equal(np.isnan(g), np.isnan(e))

@@ -1,0 +1,160 @@
+"""Twins of the operations in plain loops; nothing here imports minidl."""
+
+import math
+
+import numpy as np
+
+
+def pixels(window, size):
+    """For each output pixel and kernel element: (oh, ow, tap, h, w), inside the image only."""
+    (KH, KW), (SH, SW), (PH, PW), (DH, DW), (OH, OW) = window
+    for oh in range(OH):
+        for ow in range(OW):
+            for i in range(KH):
+                for j in range(KW):
+                    h, w = oh * SH + i * DH - PH, ow * SW + j * DW - PW
+                    if 0 <= h < size[0] and 0 <= w < size[1]:
+                        yield oh, ow, i * KW + j, h, w
+
+
+def conv2d(x, weight, bias, window, groups):
+    (N, _, H, W), (OC, CG, _, KW) = x.shape, weight.shape
+    y = np.zeros((N, OC, *window[4]))
+    for n in range(N):
+        for o in range(OC):
+            first = o // (OC // groups) * CG
+            for oh, ow, tap, h, w in pixels(window, (H, W)):
+                for c in range(CG):
+                    y[n, o, oh, ow] += x[n, first + c, h, w] * weight[o, c, tap // KW, tap % KW]
+            if bias is not None:
+                y[n, o] += bias[o]
+    return y
+
+
+def conv2d_gradients(dy, x, weight, window, groups):
+    (N, _, H, W), (OC, CG, _, KW) = x.shape, weight.shape
+    dx, dweight = np.zeros_like(x), np.zeros_like(weight)
+    for n in range(N):
+        for o in range(OC):
+            first = o // (OC // groups) * CG
+            for oh, ow, tap, h, w in pixels(window, (H, W)):
+                for c in range(CG):
+                    dx[n, first + c, h, w] += dy[n, o, oh, ow] * weight[o, c, tap // KW, tap % KW]
+                    dweight[o, c, tap // KW, tap % KW] += dy[n, o, oh, ow] * x[n, first + c, h, w]
+    return dx, dweight, np.array([dy[:, o].sum() for o in range(OC)])
+
+
+def unfold(x, window):
+    N, C, H, W = x.shape
+    cols = np.zeros((N, C, math.prod(window[0]), *window[4]))
+    for n in range(N):
+        for c in range(C):
+            for oh, ow, tap, h, w in pixels(window, (H, W)):
+                cols[n, c, tap, oh, ow] = x[n, c, h, w]
+    return cols
+
+
+def fold(cols, window, size):
+    N, C = cols.shape[:2]
+    x = np.zeros((N, C, *size))
+    for n in range(N):
+        for c in range(C):
+            for oh, ow, tap, h, w in pixels(window, size):
+                x[n, c, h, w] += cols[n, c, tap, oh, ow]
+    return x
+
+
+def max_pool2d(x, window):
+    N, C, H, W = x.shape
+    y = np.full((N, C, *window[4]), -math.inf)
+    for n in range(N):
+        for c in range(C):
+            for oh, ow, _, h, w in pixels(window, (H, W)):
+                y[n, c, oh, ow] = max(y[n, c, oh, ow], x[n, c, h, w])
+    return y
+
+
+def avg_pool2d(x, window, divisor):
+    N, C, H, W = x.shape
+    y = np.zeros((N, C, *window[4]))
+    divisor = np.broadcast_to(divisor, window[4])
+    for n in range(N):
+        for c in range(C):
+            for oh, ow, _, h, w in pixels(window, (H, W)):
+                y[n, c, oh, ow] += x[n, c, h, w] / divisor[oh, ow]
+    return y
+
+
+def adaptive_avg_pool2d(x, rows, columns):
+    N, C, H, W = x.shape
+    (OH, OW) = len(rows), len(columns)
+    y = np.zeros((N, C, OH, OW))
+    for i in range(OH):
+        for j in range(OW):
+            top, bottom = i * H // OH, math.ceil((i + 1) * H / OH)
+            left, right = j * W // OW, math.ceil((j + 1) * W / OW)
+            for n in range(N):
+                for c in range(C):
+                    cell = [x[n, c, h, w] for h in range(top, bottom) for w in range(left, right)]
+                    y[n, c, i, j] = sum(cell) / len(cell)
+    return y
+
+
+def batch_norm(x, gamma, beta, eps):
+    """Algorithm 1, one channel at a time."""
+    y = np.empty_like(x)
+    for c in range(x.shape[1]):
+        values = [float(v) for v in x[:, c].flat]
+        mean = math.fsum(values) / len(values)
+        var = math.fsum((v - mean) ** 2 for v in values) / len(values)
+        normal = [(v - mean) / math.sqrt(var + eps) * gamma[c] + beta[c] for v in values]
+        y[:, c] = np.reshape(normal, x[:, c].shape)
+    return y
+
+
+def batch_norm_inference(x, gamma, beta, mean, var, eps):
+    y = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        c = index[1]
+        y[index] = gamma[c] * (x[index] - mean[c]) / math.sqrt(var[c] + eps) + beta[c]
+    return y
+
+
+def softmax(x, axis):
+    y = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        line = tuple(slice(None) if i == axis % x.ndim else k for i, k in enumerate(index))
+        y[index] = math.exp(x[index]) / sum(math.exp(v) for v in x[line])
+    return y
+
+
+def log_softmax(x, axis):
+    return np.log(softmax(x, axis))
+
+
+def cross_entropy(x, q):
+    p = softmax(x, 1)
+    return np.array([-sum(q[i, c] * math.log(p[i, c]) for c in range(x.shape[1])) for i in range(len(x))])
+
+
+def linear(x, weight, bias):
+    y = np.zeros((*x.shape[:-1], len(weight)))
+    for index in np.ndindex(y.shape):
+        *lead, o = index
+        y[index] = sum(x[(*lead, i)] * weight[o, i] for i in range(weight.shape[1])) + (0 if bias is None else bias[o])
+    return y
+
+
+def matmul(x, w):
+    rows = x[None] if x.ndim == 1 else x
+    columns = w[:, None] if w.ndim == 1 else w
+    batch = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+    rows = np.broadcast_to(rows, (*batch, *rows.shape[-2:]))
+    columns = np.broadcast_to(columns, (*batch, *columns.shape[-2:]))
+    y = np.zeros((*batch, rows.shape[-2], columns.shape[-1]))
+    for index in np.ndindex(y.shape):
+        *lead, i, j = index
+        y[index] = sum(rows[(*lead, i, k)] * columns[(*lead, k, j)] for k in range(rows.shape[-1]))
+    if x.ndim == 1:
+        y = y[..., 0, :]
+    return y[..., 0] if w.ndim == 1 else y
