@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import as_shape
 from minidl.primitives import unwrap
 from minidl.random import generator
-from minidl.tensor import Tensor, as_shape
+from minidl.tensor import Tensor
 
 __all__ = ["arange", "as_tensor", "empty", "from_numpy", "full", "ones", "ones_like", "rand", "randint", "randn"]
 __all__ += ["randperm", "tensor", "zeros", "zeros_like"]

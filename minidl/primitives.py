@@ -82,7 +82,24 @@ def operands(x: Any, y: Any) -> tuple[Any, Any] | None:
     highest = max(rank(dtype) for _, dtype in dtypes)
     if highest < 2 and (isinstance(x, float) or isinstance(y, float)):
         return to_dtype(x, np.float32), to_dtype(y, np.float32)
+    if highest == 0 and any(isinstance(v, int) and not isinstance(v, bool) for v in (x, y)):
+        return to_dtype(x, np.int64), to_dtype(y, np.int64)
     dtypes = [(extended, dtype) for extended, dtype in dtypes if rank(dtype) == highest]
     decisive = [dtype for extended, dtype in dtypes if extended] or [dtype for _, dtype in dtypes]
     dtype = np.result_type(*decisive)
     return to_dtype(x, dtype), to_dtype(y, dtype)
+
+
+def matrix_product(x: Any, y: Any) -> Any:
+    """x @ y by NumPy's rules, checked before any kernel sees it.
+
+    Raises:
+        RuntimeError: shapes or dtypes that do not fit.
+    """
+    if not (hasattr(x, "shape") and hasattr(y, "shape")):
+        return NotImplemented
+    if x.dtype != y.dtype:
+        raise RuntimeError(f"matmul: dtypes {x.dtype} and {y.dtype} differ; convert one, e.g. y.to(x.dtype)")
+    if 0 in (x.ndim, y.ndim) or x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
+        raise RuntimeError(f"matmul: shapes {tuple(x.shape)} and {tuple(y.shape)} do not fit: (..., K) @ (..., K, N)")
+    return matmul(x, y)

@@ -3,80 +3,85 @@
 An operator here only brings its operands to one dtype and calls a primitive; the derivatives are in minidl.ops.
 """
 
-import builtins
+import itertools
 import math
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minidl import autograd
 from minidl import primitives as op
+from minidl.arguments import as_axes, as_axis, as_dtype, as_index, as_shape, new_shape
 from minidl.autograd import TensorBase, is_grad_enabled
 from minidl.kernels import array_type
-from minidl.primitives import floating, is_floating, operands, to_dtype, unwrap
-from minidl.protocols import NumPyProtocols
+from minidl.primitives import floating, is_floating, matrix_product, operands, rank, to_dtype, unwrap
+from minidl.reductions import Reductions
 
 __all__ = ["Tensor"]
-
-
-class Extreme(NamedTuple):
-    """What `x.max(dim)` returns."""
-
-    values: "Tensor"
-    indices: "Tensor"
 
 
 class Handle:
     """What `register_hook` returns; `remove()` takes the hook away."""
 
+    _numbers = itertools.count()
+
     def __init__(self, hooks: dict[int, Callable], hook: Callable):
-        self.hooks = hooks
-        hooks[id(self)] = hook
+        self.hooks, self.number = hooks, next(self._numbers)
+        hooks[self.number] = hook
 
     def remove(self) -> None:
-        self.hooks.pop(id(self), None)
+        self.hooks.pop(self.number, None)
 
 
 def binary(operation: Callable, swapped: bool = False, prepare: Callable = lambda x: x) -> Callable[..., Any]:
     def method(self: "Tensor", other: Any) -> Any:
-        pair = operands(prepare(self), prepare(other))
+        pair = operands(self, other)
         if pair is None:
             return NotImplemented
-        return operation(*(reversed(pair) if swapped else pair))
+        check(operation, self, other)
+        return operation(*map(prepare, reversed(pair) if swapped else pair))
 
     return method
+
+
+def check(operation: Callable, x: Any, y: Any) -> None:
+    """Refuse what PyTorch refuses of bools, where NumPy returns int8 or fails."""
+    bools = [isinstance(v, bool) or getattr(v, "dtype", None) == np.bool_ for v in (x, y)]
+    if operation is op.subtract and any(bools):
+        raise RuntimeError("-: a bool Tensor has no difference; use ~x to negate, x != y to compare, or x.float()")
+    if operation is op.power and all(bools):
+        raise RuntimeError("**: a bool Tensor has no power; use x.float()")
 
 
 def compare(ufunc: np.ufunc) -> Callable[..., Any]:
-    def method(self: Any, other: Any) -> Any:
-        return Tensor(np.asarray(ufunc(unwrap(self), unwrap(other))))
+    def method(self: "Tensor", other: Any) -> Any:
+        pair = operands(self, other)
+        return NotImplemented if pair is None else Tensor(np.asarray(ufunc(*(unwrap(x) for x in pair))))
 
     return method
 
 
-def unary(operation: Callable) -> Callable[..., Any]:
-    return lambda self: operation(floating(self))
+def unary(operation: Callable, prepare: Callable = floating) -> Callable[..., Any]:
+    return lambda self: operation(prepare(self))
+
+
+def conversion(dtype: Any) -> Callable[["Tensor"], "Tensor"]:
+    return lambda self: to_dtype(self, dtype)
 
 
 def in_place(operator: str) -> Callable[..., Any]:
     def method(self: "Tensor", other: Any) -> Any:
-        result = getattr(self, operator)(other)
+        recorded = is_grad_enabled() and (self.requires_grad or getattr(other, "requires_grad", False))
+        keeps = recorded and operator in ("__mul__", "__truediv__")  # backward needs what self was
+        result = getattr(self.clone() if keeps else self, operator)(other)
         return NotImplemented if result is NotImplemented else self.copy_(result)
 
     return method
 
 
-def as_dims(dim: Any) -> tuple[int, ...] | None:
-    return None if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-
-
-def as_shape(dims: tuple) -> tuple[int, ...]:
-    """The extents of f(2, 3) and of f((2, 3))."""
-    return tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], list | tuple) else dims
-
-
-class Tensor(NumPyProtocols):
+class Tensor(Reductions):
     """An array with a gradient. Make one with `minidl.tensor(data)`, `minidl.from_numpy(array)`, `minidl.zeros(...)`.
 
     Attributes:
@@ -96,7 +101,10 @@ class Tensor(NumPyProtocols):
     data = property(lambda self: self.detach(), doc="The same memory, outside the graph.")
     T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes reversed.")
     device = property(lambda self: "cuda" if array_type(self.array) == "cuda" else "cpu", doc="'cpu' or 'cuda'.")
-    requires_grad = TensorBase.requires_grad.setter(lambda self, value: self.requires_grad_(value) and None)
+
+    @TensorBase.requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Ask for gradients by this Tensor, or no longer."""
@@ -138,7 +146,7 @@ class Tensor(NumPyProtocols):
         return f"tensor({text}{kind}{graph})"
 
     # --- leaving the Tensor ---------------------------------------------------------------------------------------
-    def item(self) -> builtins.float | int | bool:
+    def item(self) -> float | int | bool:
         """The only element, as a Python number."""
         if self.array.size != 1:
             raise RuntimeError(f"a Tensor of shape {self.shape} is not a single number; reduce it first")
@@ -156,8 +164,8 @@ class Tensor(NumPyProtocols):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
-    def __float__(self) -> builtins.float:
-        return builtins.float(self.item())
+    def __float__(self) -> float:
+        return float(self.item())
 
     def __int__(self) -> int:
         return int(self.item())
@@ -173,25 +181,18 @@ class Tensor(NumPyProtocols):
         alias.share_memory_of(self)
         return alias
 
-    def to(self, target: Any) -> "Tensor":
+    def to(self, *target: Any, dtype: Any = None) -> "Tensor":
         """Convert to a dtype (or to that of another Tensor); "cpu" is where Tensors live."""
-        if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
-            if target.split(":")[0] != self.device:
-                raise NotImplementedError(f"to: there is no device {target!r} yet; Tensors live in NumPy arrays")
-            return self
-        return to_dtype(self, target.dtype if isinstance(target, Tensor) else np.dtype(target))
-
-    def float(self) -> "Tensor":
-        return to_dtype(self, np.float32)
-
-    def double(self) -> "Tensor":
-        return to_dtype(self, np.float64)
-
-    def long(self) -> "Tensor":
-        return to_dtype(self, np.int64)
+        for t in (*target, dtype):
+            if isinstance(t, str) and t.split(":")[0] in ("cpu", "cuda"):
+                if t.split(":")[0] != self.device:
+                    raise NotImplementedError(f"to: there is no device {t!r} yet; Tensors live in NumPy arrays")
+            elif t is not None:
+                return to_dtype(self, as_dtype("to", getattr(t, "dtype", t)))
+        return self
 
     def astype(self, dtype: Any) -> "Tensor":
-        return to_dtype(self, dtype)
+        return to_dtype(self, as_dtype("astype", dtype))
 
     # --- gradients ------------------------------------------------------------------------------------------------
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
@@ -212,12 +213,17 @@ class Tensor(NumPyProtocols):
 
     def retain_grad(self) -> None:
         """Keep `.grad` also for a Tensor that is no leaf."""
-        if not self.is_leaf:
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad: this Tensor does not require grad")
+        if self.is_leaf or "retain_grad" in (self.node.hooks or {}):
+            return
+        this = weakref.ref(self)  # the node must not keep its output alive
 
-            def keep(dy: Tensor) -> None:
-                self.grad = dy if self.grad is None else self.grad + dy
+        def keep(dy: Tensor) -> None:
+            if (y := this()) is not None:
+                y.grad = dy if y.grad is None else y.grad + dy
 
-            self.register_hook(keep)
+        self.node.hooks = {**(self.node.hooks or {}), "retain_grad": keep}
 
     # --- arithmetic -----------------------------------------------------------------------------------------------
     # fmt: off
@@ -226,93 +232,83 @@ class Tensor(NumPyProtocols):
     __mul__,     __rmul__     = binary(op.multiply), binary(op.multiply, swapped=True)
     __truediv__, __rtruediv__ = binary(op.divide, prepare=floating), binary(op.divide, swapped=True, prepare=floating)
     __pow__,     __rpow__     = binary(op.power),    binary(op.power, swapped=True)
-    __matmul__,  __rmatmul__  = binary(op.matmul),   binary(op.matmul, swapped=True)
+    __matmul__,  __rmatmul__  = matrix_product,      lambda self, other: matrix_product(other, self)
     __lt__, __le__, __gt__, __ge__ = map(compare, (np.less, np.less_equal, np.greater, np.greater_equal))
     __eq__, __ne__, __and__, __or__ = map(compare, (np.equal, np.not_equal, np.bitwise_and, np.bitwise_or))
+    __rand__, __ror__ = __and__, __or__
     __iadd__, __isub__, __imul__, __itruediv__ = map(in_place, ("__add__", "__sub__", "__mul__", "__truediv__"))
     add,  sub,  mul,  div, pow, matmul = __add__,  __sub__,  __mul__,  __truediv__, __pow__, __matmul__
     add_, sub_, mul_, div_             = __iadd__, __isub__, __imul__, __itruediv__
-    exp, log, sqrt, abs, relu          = map(unary, (op.exp, op.log, op.sqrt, op.absolute, op.relu))
+    exp, log, sqrt = map(unary, (op.exp, op.log, op.sqrt))
+    abs, relu      = unary(op.absolute, lambda x: x), unary(op.relu, lambda x: x)
+    __abs__        = abs
     # fmt: on
 
     def __neg__(self) -> "Tensor":
         return op.negative(self)
 
+    def __pos__(self) -> "Tensor":
+        return self
+
     def __invert__(self) -> "Tensor":
         return Tensor(~self.array)
 
-    # --- reductions -----------------------------------------------------------------------------------------------
-    def sum(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
-        return op.sum_(self, axis=as_dims(dim), keepdims=keepdim)
-
-    def mean(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
-        if not is_floating(self):
-            raise RuntimeError(f"mean: a floating-point Tensor is needed, got {self.dtype}; use x.float().mean()")
-        count = math.prod(self.shape if dim is None else [self.shape[d] for d in as_dims(dim)])
-        return self.sum(dim, keepdim) / (count if count else math.nan)
-
-    def amax(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
-        """The maximum; equal maxima share the gradient."""
-        return op.amax(self, axis=as_dims(dim), keepdims=keepdim)
-
-    def max(self, dim: int | None = None, keepdim: bool = False) -> "Tensor | Extreme":
-        """The maximum, or (values, indices) of the first maximum along `dim`."""
-        if dim is None:
-            return self.amax()
-        indices = self.argmax(dim, keepdim=True)
-        grids = list(np.ogrid[tuple(slice(extent) for extent in indices.shape)])
-        grids[dim] = indices.array
-        values = self[tuple(grids)]
-        return Extreme(values, indices) if keepdim else Extreme(values.squeeze(dim), indices.squeeze(dim))
-
-    def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
-        return Tensor(np.asarray(self.array.argmax(axis=dim, keepdims=keepdim)))
-
-    def any(self) -> "Tensor":
-        return Tensor(np.asarray(self.array.any()))
-
-    def all(self) -> "Tensor":
-        return Tensor(np.asarray(self.array.all()))
-
     # --- shapes ---------------------------------------------------------------------------------------------------
     def reshape(self, *dims: Any) -> "Tensor":
-        return op.reshape(self, shape=as_shape(dims))
+        """The same elements in another shape; -1 stands for what is left."""
+        return op.reshape(self, shape=new_shape("reshape", dims, self.shape))
 
     def view(self, *dims: Any) -> "Tensor":
         """As reshape: a view where the memory allows it, else a copy (channels-last activations need one)."""
-        return op.reshape(self, shape=as_shape(dims))
+        return op.reshape(self, shape=new_shape("view", dims, self.shape))
 
     def permute(self, *dims: Any) -> "Tensor":
-        return op.transpose(self, axes=tuple(d % self.ndim for d in as_shape(dims)))
+        """The axes in another order."""
+        axes = tuple(as_axis("permute", d, self.ndim) for d in as_shape(dims))
+        if sorted(axes) != list(range(self.ndim)):
+            raise RuntimeError(f"permute: {dims} must name each of the {self.ndim} axes once")
+        return op.transpose(self, axes=axes)
 
     def transpose(self, dim0: int, dim1: int) -> "Tensor":
+        """Two axes exchanged."""
+        i, j = (as_axis("transpose", d, self.ndim) for d in (dim0, dim1))
         dims = list(range(self.ndim))
-        dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
+        if self.ndim:
+            dims[i], dims[j] = j, i
         return self.permute(*dims)
 
     def t(self) -> "Tensor":
+        """A matrix transposed."""
         if self.ndim > 2:
             raise RuntimeError(f"t: expected at most 2 axes, got shape {self.shape}")
         return self.T
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
-        first, last = start_dim % max(1, self.ndim), end_dim % max(1, self.ndim)
+        """The axes from start_dim to end_dim joined."""
+        first, last = (as_axis("flatten", d, self.ndim) for d in (start_dim, end_dim))
+        if first > last:
+            raise RuntimeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
         return self.reshape(*self.shape[:first], math.prod(self.shape[first : last + 1]), *self.shape[last + 1 :])
 
-    def squeeze(self, dim: int | None = None) -> "Tensor":
-        gone = range(self.ndim) if dim is None else [dim % self.ndim]
-        return self.reshape(*(n for i, n in enumerate(self.shape) if not (i in gone and n == 1)))
+    def squeeze(self, dim: Any = None) -> "Tensor":
+        """Without the axes (or those of `dim`) whose extent is 1."""
+        gone = as_axes("squeeze", dim, self.ndim) if dim is not None else range(self.ndim)
+        return self.reshape(*(n for i, n in enumerate(self.shape) if not (i in (gone or ()) and n == 1)))
 
     def unsqueeze(self, dim: int) -> "Tensor":
-        dims = list(self.shape)
-        dims.insert(dim % (self.ndim + 1), 1)
-        return self.reshape(*dims)
+        """With a new axis of extent 1 at `dim`."""
+        dim = as_axis("unsqueeze", dim, self.ndim + 1)
+        return self.reshape(*self.shape[:dim], 1, *self.shape[dim:])
 
     def expand(self, *dims: Any) -> "Tensor":
         """Repeat axes of extent 1 without copying; -1 keeps an axis."""
         dims = as_shape(dims)
         lead = len(dims) - self.ndim
-        return op.broadcast_to(self, shape=tuple(self.shape[i - lead] if n == -1 else n for i, n in enumerate(dims)))
+        shape = tuple(self.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(dims))
+        before = (1,) * lead + self.shape
+        if lead < 0 or any(n != old and old != 1 or n < 0 for n, old in zip(shape, before, strict=True)):
+            raise RuntimeError(f"expand: shape {self.shape} does not expand to {dims}")
+        return op.broadcast_to(self, shape=shape)
 
     def clone(self) -> "Tensor":
         """A copy, in the graph."""
@@ -323,9 +319,7 @@ class Tensor(NumPyProtocols):
         return self
 
     def __getitem__(self, index: Any) -> "Tensor":
-        parts = index if isinstance(index, tuple) else (index,)
-        parts = tuple(np.asarray(p) if isinstance(p, list) else unwrap(p) for p in parts)
-        return op.getitem(self, index=parts)
+        return op.getitem(self, index=as_index(index))
 
     # --- in place -------------------------------------------------------------------------------------------------
     def copy_(self, source: Any) -> "Tensor":
@@ -337,12 +331,14 @@ class Tensor(NumPyProtocols):
         if recorded and self.is_leaf and self.requires_grad:
             raise RuntimeError("a leaf Tensor that requires grad is changed in place; do it under minidl.no_grad()")
         if recorded and self.is_view:
-            raise NotImplementedError("in-place change of a view in the graph; write base[index] = ... instead")
+            raise NotImplementedError(
+                "in-place change of a view in the graph; write base[index] = base[index] + ... instead"
+            )
         if recorded:
             source = op.cast(source.expand(*self.shape), dtype=self.dtype)
-        if not np.can_cast(source.dtype, self.dtype, "same_kind"):
+        if rank(source.dtype) > rank(self.dtype):
             raise RuntimeError(f"in-place change: {source.dtype} does not fit into {self.dtype}")
-        np.copyto(self.array, source.array, casting="same_kind")
+        np.copyto(self.array, source.array, casting="unsafe")
         self.version[0] += 1
         if recorded:
             self.node, self.seen = source.node, self.version[0]
@@ -350,12 +346,13 @@ class Tensor(NumPyProtocols):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         value = value if isinstance(value, Tensor) else Tensor(np.asarray(value, self.dtype))
-        index = tuple(unwrap(p) for p in index) if isinstance(index, tuple) else unwrap(index)
+        index = as_index(index)
         if is_grad_enabled() and (self.requires_grad or value.requires_grad):
-            chosen = np.zeros(self.shape, bool)
-            chosen[index] = True
-            placed = op.put(value.expand(*self.array[index].shape), index=index, shape=self.shape)
-            self.copy_(op.where(chosen, placed, self))
+            place = np.arange(self.array.size).reshape(self.shape)[index]
+            source = np.full(self.shape, -1)  # for each element, which one of `value` it becomes
+            source.reshape(-1)[place] = np.arange(place.size).reshape(place.shape)
+            placed = value.expand(*place.shape).reshape(-1)[np.maximum(source, 0)] if place.size else value.sum()
+            self.copy_(op.where(source >= 0, to_dtype(placed, self.dtype), self))
         else:
             self.array[index] = value.array
             self.version[0] += 1
@@ -365,6 +362,9 @@ class Tensor(NumPyProtocols):
 
     def fill_(self, value: Any) -> "Tensor":
         return self.copy_(np.asarray(value, self.dtype))
+
+    # --- dtypes: last, because they hide Python's names in this class -------------------------------------------
+    float, double, long, int, bool = map(conversion, (np.float32, np.float64, np.int64, np.int32, np.bool_))
 
 
 TensorBase.tensor_type = Tensor

@@ -11,19 +11,9 @@ ROOT = Path(minidl.__file__).parent
 
 #: Each room may import from the rooms before it, and from itself.
 ORDER = [
-    *(
-        "kernels",
-        "random",
-        "ops",
-        "autograd",
-        "primitives",
-        "arguments",
-        "reductions",
-        "protocols",
-        "tensor",
-        "creation",
-    ),
-    *("creation", "nn", "optim", "models", "data", "interop", "study", "training", "cli", "__main__"),
+    *("kernels", "random", "ops", "autograd", "primitives", "arguments", "protocols", "reductions", "tensor"),
+    *("functions", "creation", "nn", "optim", "models"),
+    *("data", "interop", "study", "training", "cli", "__main__"),
 ]
 FILES = sorted(ROOT.rglob("*.py"))
 

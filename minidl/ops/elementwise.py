@@ -149,7 +149,7 @@ def maximum_forward(x, y):
 
 @kernel
 def maximum_backward(dz, saved, needs):
-    return choose_backward(dz, saved, needs, np.greater)
+    return choose_backward(dz, saved, needs, np.less)
 
 
 @kernel
@@ -159,15 +159,15 @@ def minimum_forward(x, y):
 
 @kernel
 def minimum_backward(dz, saved, needs):
-    return choose_backward(dz, saved, needs, np.less)
+    return choose_backward(dz, saved, needs, np.greater)
 
 
-def choose_backward(dz, saved, needs, wins):
-    """Give dz to the chosen input, and half of it to each where they are equal."""
+def choose_backward(dz, saved, needs, loses):
+    """Give dz to the chosen input, half of it to each where they are equal, all to both beside NaN."""
     x, y = saved
-    tie = np.where(x == y, dz / 2, 0)
-    dx = unbroadcast(np.where(wins(x, y), dz, tie), shape_of(x)) if needs[0] else None
-    dy = unbroadcast(np.where(wins(y, x), dz, tie), shape_of(y)) if needs[1] else None
+    shared = np.where(x == y, dz / 2, dz)
+    dx = unbroadcast(np.where(loses(x, y), 0, shared), shape_of(x)) if needs[0] else None
+    dy = unbroadcast(np.where(loses(y, x), 0, shared), shape_of(y)) if needs[1] else None
     return dx, dy
 
 

@@ -37,7 +37,7 @@ def amax_backward(dy, saved, needs):
     shape = kept(x.shape, axis)
     is_max = x == np.reshape(y, shape)
     count = np.sum(is_max, axis=axis, keepdims=True)
-    return (np.where(is_max, np.reshape(dy, shape) / count.astype(dy.dtype), 0),)
+    return (np.reshape(dy, shape) * is_max / count.astype(dy.dtype),)  # NaN is no maximum: count 0, and NaN stays
 
 
 @kernel
