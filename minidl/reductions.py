@@ -1,24 +1,22 @@
 """Sums, means and extremes of a Tensor, under PyTorch's names."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from minidl import primitives as op
 from minidl.arguments import as_axes, as_axis
+from minidl.autograd import TensorBase
 from minidl.primitives import is_floating, to_dtype
 from minidl.protocols import NumPyProtocols
-
-if TYPE_CHECKING:
-    from minidl.tensor import Tensor
 
 
 class Extreme(NamedTuple):
     """What `x.max(dim)` and `x.min(dim)` return."""
 
-    values: "Tensor"
-    indices: "Tensor"
+    values: TensorBase
+    indices: TensorBase
 
 
 class Reductions(NumPyProtocols):
@@ -26,24 +24,24 @@ class Reductions(NumPyProtocols):
 
     __slots__ = ()
 
-    def sum(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
+    def sum(self, dim: Any = None, keepdim: bool = False) -> Self:
         """Σ x; of integers and bools as int64."""
         x = self if is_floating(self) else to_dtype(self, np.int64)
         return op.sum_(x, axis=as_axes("sum", dim, self.ndim), keepdims=keepdim)
 
-    def mean(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
+    def mean(self, dim: Any = None, keepdim: bool = False) -> Self:
         """Σ x / m; NaN of nothing."""
         if not is_floating(self):
             raise RuntimeError(f"mean: a floating-point Tensor is needed, got {self.dtype}; use x.float().mean()")
         count = self._count("mean", dim)
         return self.sum(dim, keepdim) / (count if count else math.nan)
 
-    def var(self, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> "Tensor":
+    def var(self, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> Self:
         """Σ (x - mean)² / (m - 1), or / m if not unbiased."""
         squares = ((self - self.mean(dim, keepdim=True)) ** 2).sum(dim, keepdim)
         return squares / (max(0, self._count("var", dim) - unbiased) or math.nan)
 
-    def std(self, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> "Tensor":
+    def std(self, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> Self:
         """√var."""
         return self.var(dim, unbiased, keepdim).sqrt()
 
@@ -51,12 +49,12 @@ class Reductions(NumPyProtocols):
         axes = as_axes(function, dim, self.ndim)
         return self.array.size if axes is None else math.prod(self.shape[a] for a in axes)
 
-    def amax(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
+    def amax(self, dim: Any = None, keepdim: bool = False) -> Self:
         """The maximum; equal maxima share the gradient; NaN wins."""
         axes = self._occupied("amax", dim)
         return op.amax(self, axis=axes, keepdims=keepdim)
 
-    def amin(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
+    def amin(self, dim: Any = None, keepdim: bool = False) -> Self:
         """The minimum; equal minima share the gradient; NaN wins."""
         if not is_floating(self):
             axes = self._occupied("amin", dim)
@@ -71,23 +69,23 @@ class Reductions(NumPyProtocols):
             raise kind(f"{function}: nothing to compare along dim {dim} of {self.shape}")
         return axes
 
-    def max(self, dim: Any = None, keepdim: bool = False) -> "Tensor | Extreme":
+    def max(self, dim: Any = None, keepdim: bool = False) -> Self | Extreme:
         """The maximum, or (values, indices) of the first along `dim`; or of two Tensors, element by element."""
         if isinstance(dim, NumPyProtocols):
             return np.maximum(self, dim)
         return self._of_all(self.amax()) if dim is None else self._extreme(self.argmax(dim, keepdim=True), dim, keepdim)
 
-    def min(self, dim: Any = None, keepdim: bool = False) -> "Tensor | Extreme":
+    def min(self, dim: Any = None, keepdim: bool = False) -> Self | Extreme:
         """The minimum, or (values, indices) of the first along `dim`; or of two Tensors, element by element."""
         if isinstance(dim, NumPyProtocols):
             return np.minimum(self, dim)
         return self._of_all(self.amin()) if dim is None else self._extreme(self.argmin(dim, keepdim=True), dim, keepdim)
 
-    def _of_all(self, y: "Tensor") -> "Tensor":
+    def _of_all(self, y: Self) -> Self:
         """The extreme y, or, where that is NaN, the NaNs: then they share the gradient."""
         return self[np.isnan(self.array)].mean() if is_floating(self) and np.isnan(y.array) else y
 
-    def _extreme(self, indices: "Tensor", dim: int, keepdim: bool) -> Extreme:
+    def _extreme(self, indices: Self, dim: int, keepdim: bool) -> Extreme:
         if self.ndim == 0:
             return Extreme(self.clone(), indices)
         grids = list(np.ogrid[tuple(slice(extent) for extent in indices.shape)])
@@ -95,26 +93,26 @@ class Reductions(NumPyProtocols):
         values = self[tuple(grids)]
         return Extreme(values, indices) if keepdim else Extreme(values.squeeze(dim), indices.squeeze(dim))
 
-    def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Self:
         """Where the first maximum is, along `dim` or in the flattened Tensor; the first NaN counts as one."""
         return self._arg("argmax", np.argmax, dim, keepdim)
 
-    def argmin(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+    def argmin(self, dim: int | None = None, keepdim: bool = False) -> Self:
         """Where the first minimum is, along `dim` or in the flattened Tensor; the first NaN counts as one."""
         return self._arg("argmin", np.argmin, dim, keepdim)
 
-    def _arg(self, function: str, find: Any, dim: Any, keepdim: bool) -> "Tensor":
+    def _arg(self, function: str, find: Any, dim: Any, keepdim: bool) -> Self:
         axis = None if dim is None else as_axis(function, dim, self.ndim)
         if 0 in (self.shape if axis is None else self.shape[axis : axis + 1]):
             raise IndexError(f"{function}: nothing to compare along dim {dim} of {self.shape}")
         return self.tensor_type(np.asarray(find(self.array, axis=axis if self.ndim else None, keepdims=keepdim)))
 
-    def any(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
+    def any(self, dim: Any = None, keepdim: bool = False) -> Self:
         """Whether an element is not 0."""
         axes = as_axes("any", dim, self.ndim)
         return self.tensor_type(np.asarray(self.array.any(axis=axes, keepdims=keepdim)))
 
-    def all(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
+    def all(self, dim: Any = None, keepdim: bool = False) -> Self:
         """Whether no element is 0."""
         axes = as_axes("all", dim, self.ndim)
         return self.tensor_type(np.asarray(self.array.all(axis=axes, keepdims=keepdim)))
