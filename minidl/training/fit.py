@@ -131,7 +131,12 @@ def fit(
     with (
         StopRequest() as run.stop,
         tqdm(
-            total=epochs * images, initial=seen, unit=" images", bar_format=_BAR, disable=None if progress else True
+            total=epochs * images,
+            initial=seen,
+            unit=" images",
+            bar_format=_BAR,
+            leave=False,
+            disable=None if progress else True,
         ) as run.bar,
     ):
         run.save()
@@ -348,8 +353,8 @@ class _Run:
 
 
 def _line(row: dict[str, Any], epochs: int) -> str:
-    text = f"epoch {row['epoch']}/{epochs}: train loss {row['train_loss']:.3f}, top-1 {100 * row['train_top1']:.2f} %"
+    text = f"epoch {row['epoch']}/{epochs}: train loss {row['train_loss']:.4g}, top-1 {100 * row['train_top1']:.2f} %"
     if row["val_loss"] is not None:
-        text += f"; validation loss {row['val_loss']:.3f}, top-1 {100 * row['val_top1']:.2f} %"
+        text += f"; validation loss {row['val_loss']:.4g}, top-1 {100 * row['val_top1']:.2f} %"
     speed = f"{row['images_per_s']:.0f} images/s, " if row["images_per_s"] is not None else ""
     return f"{text}; {speed}{row['seconds']:.0f} s"

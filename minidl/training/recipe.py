@@ -33,7 +33,7 @@ SCHEDULES = ("onecycle", "multistep")
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cifar10": {"epochs": 1, "lr": 0.4, "holdout": 5000, "padding": 4, "flip": True},
     "mnist": {"epochs": 1, "lr": 0.1, "holdout": 5000, "padding": 2, "flip": False},
-    "shapes10": {"epochs": 4, "lr": 0.4, "holdout": 1000, "padding": 2, "flip": False},
+    "shapes10": {"epochs": 4, "lr": 0.1, "holdout": 1000, "padding": 2, "flip": False},
 }
 SHAPES10_IMAGES = 10_000  # to train on; those held out come on top
 
