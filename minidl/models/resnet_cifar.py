@@ -53,11 +53,9 @@ class ResNetCIFAR(Module):
 
 
 def he_init(module: Module) -> None:
-    """He et al. 2015 (arXiv 1502.01852): convolution and linear weights from N(0, 2 / fan_in)."""
-    if isinstance(module, Conv2d | Linear):
+    """He et al. 2015 (arXiv 1502.01852): convolution weights from N(0, 2 / fan_in); no ReLU follows the linear layer."""
+    if isinstance(module, Conv2d):
         init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            init.zeros_(module.bias)
 
 
 def _cifar(depth: int) -> Any:

@@ -1,16 +1,18 @@
 """Convolution without an im2col copy: the micro-kernel walks the windows of a padded channels-last image in place.
 
 Each image is copied once into a scratch image with its zeros around it, which stays in the L2 cache. Weights are packed
-as (groups, KH, KW, C / groups, OC / groups), so that a run of a window meets contiguous rows of weights.
+in panels of a few output channels, (groups, panels, KH KW C/groups, PANEL): what one pass over an image needs of them
+is contiguous.
 """
 
 import numpy as np
 
 from minidl.kernels import override, threads
-from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
 
+PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
 PARTS = 16  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 64 << 20  # that all partial gradients together may take
@@ -26,12 +28,12 @@ def pad_into(padded, x, top, left):
 
 @jit
 def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation, groups):
-    """y = x * w for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w packed and flat."""
+    """y = x * w for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w from `panels`."""
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
     C, (_, OH, OW, OC) = x.shape[3], y.shape
-    CG, OCG = C // groups, OC // groups
+    (_, panels, K, panel), CG, OCG = w.shape, C // groups, OC // groups
     padded = np.zeros((HP, WP, C), x.dtype)
-    a, b, c = padded.reshape(-1), w, y.reshape(-1)
+    a, b, c = padded.reshape(-1), w.reshape(-1), y.reshape(-1)
     merge_rows = SH == 1 and OW * SW == WP  # the image is one long row
     calls, pixels = (1, OH * OW) if merge_rows else (OH, OW)
     runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers
@@ -39,20 +41,22 @@ def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation,
         pad_into(padded, x[n], top, left)
         if bias.size:
             y[n] = bias
-        for h in range(calls):
-            for g in range(groups):
-                ia, ib, ic = h * SH * WP * C + g * CG, g * KH * KW * CG * OCG, (n * OH + h) * OW * OC + g * OCG
-                if runs:
-                    product(
-                        pixels, OCG, a, ia, SW * C, DH * WP * C, 1, b, ib, KW * C * OC, OC, c, ic, OC, KH, KW * C,
-                        bias.size,
-                    )  # fmt: skip
-                else:
-                    for i in range(KH):
+        for g in range(groups):
+            for o in range(panels):
+                ib, width = (g * panels + o) * K * panel, min(panel, OCG - o * panel)
+                for h in range(calls):
+                    ia, ic = h * SH * WP * C + g * CG, (n * OH + h) * OW * OC + g * OCG + o * panel
+                    if runs:
                         product(
-                            pixels, OCG, a, ia + i * DH * WP * C, SW * C, DW * C, 1,
-                            b, ib + i * KW * CG * OCG, CG * OCG, OCG, c, ic, OC, KW, CG, bias.size + i,
+                            pixels, width, a, ia, SW * C, DH * WP * C, 1, b, ib, KW * C * panel, panel, c, ic, OC,
+                            KH, KW * C, bias.size,
                         )  # fmt: skip
+                    else:
+                        for i in range(KH):
+                            product(
+                                pixels, width, a, ia + i * DH * WP * C, SW * C, DW * C, 1,
+                                b, ib + i * KW * CG * panel, CG * panel, panel, c, ic, OC, KW, CG, bias.size + i,
+                            )  # fmt: skip
 
 
 @jit
@@ -109,10 +113,14 @@ def input_gradient(start, stop, dy, w, dx, size, kernel, stride, padding, dilati
         dx[n] = padded[top : top + H, left : left + W]
 
 
-def pack(weight, groups):
-    """(OC, C/G, KH, KW) -> (G, KH, KW, C/G, OC/G), contiguous."""
+def panels(weight, groups):
+    """Pack weights (OC, C/G, KH, KW) for `forward`: (G, panels, KH KW C/G, PANEL), the last panel filled with zeros."""
     OC, CG, KH, KW = weight.shape
-    return np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 2, 1))
+    OCG, width = OC // groups, PANEL_BYTES // weight.itemsize
+    count = -(-OCG // width)
+    packed = np.zeros((groups, KH * KW * CG, count * width), weight.dtype)
+    packed[:, :, :OCG] = weight.reshape(groups, OCG, CG, KH, KW).transpose(0, 3, 4, 2, 1).reshape(groups, -1, OCG)
+    return np.ascontiguousarray(packed.reshape(groups, -1, count, width).transpose(0, 2, 1, 3))
 
 
 def geometry(window, H, W):
@@ -122,18 +130,18 @@ def geometry(window, H, W):
     return size, window.kernel_size, window.stride, (top, left), window.dilation
 
 
-def correlate(x, w, bias, window, groups, OC):
-    """Run `forward` on channels-last x (N, H, W, C) with packed weights."""
+def correlate(x, weight, bias, window, groups):
+    """Run `forward` on channels-last x (N, H, W, C): y (N, OH, OW, OC)."""
     N, H, W, _ = x.shape
-    y = np.empty((N, *window.output, OC), x.dtype)
+    y = np.empty((N, *window.output, weight.shape[0]), x.dtype)
     bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    threads.run(forward, N, x, w.reshape(-1), bias, y, *geometry(window, H, W), groups)
+    threads.run(forward, N, x, panels(weight, groups), bias, y, *geometry(window, H, W), groups)
     return y
 
 
 @override("conv2d_forward", "cpu", when=lambda x, weight, bias, **_: floats(x, weight, bias))
 def conv2d_forward(x, weight, bias, *, window, groups):
-    y = correlate(channels_last(x), pack(weight, groups), bias, window, groups, weight.shape[0])
+    y = correlate(channels_last(x), weight, bias, window, groups)
     return y.transpose(0, 3, 1, 2), (x, weight, window, groups)
 
 
@@ -161,9 +169,9 @@ def conv2d_dx(dy, weight, window, groups, shape):
     (N, C, H, W), (OC, CG, KH, KW) = shape, weight.shape
     reach = tuple(d * (k - 1) - p for d, k, p in zip(window.dilation, (KH, KW), window.padding, strict=True))
     if window.stride == (1, 1) and min(reach) >= 0:
-        flipped = weight[:, :, ::-1, ::-1].reshape(groups, OC // groups, CG, KH, KW)
-        w = np.ascontiguousarray(flipped.transpose(0, 3, 4, 1, 2))  # (G, KH, KW, OC/G, C/G)
-        return correlate(dy, w, None, window._replace(padding=reach, output=(H, W)), groups, C)
+        flipped = weight[:, :, ::-1, ::-1].reshape(groups, OC // groups, CG, KH, KW).swapaxes(1, 2)
+        flipped = flipped.reshape(C, OC // groups, KH, KW)
+        return correlate(dy, flipped, None, window._replace(padding=reach, output=(H, W)), groups)
     w = np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
     dx = np.empty((N, H, W, C), dy.dtype)
     threads.run(input_gradient, N, dy, w.reshape(-1), dx, *geometry(window, H, W), groups)

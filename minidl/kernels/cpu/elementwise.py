@@ -12,20 +12,28 @@ SMALL = 1 << 15  # below this NumPy is as fast
 
 @jit
 def relu_block(start, stop, x, y):
-    for i in range(start * BLOCK, min(stop * BLOCK, x.size)):
-        y[i] = 0 if x[i] <= 0 else x[i]  # NaN passes
+    zero = x.dtype.type(0)  # a plain 0 would make the loop run in float64
+    part = slice(start * BLOCK, stop * BLOCK)
+    x, y = x[part], y[part]  # indices from 0 on: none can be negative, and the loop is made of vectors
+    for i in range(x.size):
+        y[i] = zero if x[i] <= zero else x[i]  # NaN passes
 
 
 @jit
 def relu_backward_block(start, stop, dy, y, dx):
-    for i in range(start * BLOCK, min(stop * BLOCK, y.size)):
+    zero = y.dtype.type(0)
+    part = slice(start * BLOCK, stop * BLOCK)
+    dy, y, dx = dy[part], y[part], dx[part]
+    for i in range(y.size):
         d = dy[i]  # read it in any case: then the loop has no branch
-        dx[i] = 0 if y[i] <= 0 else d
+        dx[i] = zero if y[i] <= zero else d
 
 
 @jit
 def add_block(start, stop, x, y, z):
-    for i in range(start * BLOCK, min(stop * BLOCK, x.size)):
+    part = slice(start * BLOCK, stop * BLOCK)
+    x, y, z = x[part], y[part], z[part]
+    for i in range(x.size):
         z[i] = x[i] + y[i]
 
 
