@@ -5,8 +5,7 @@ The names are PyTorch's: `import minidl as torch`, `import minidl.nn as nn`, `im
 
 import numpy as _np
 
-from minidl import creation as _creation
-from minidl import functions as _functions
+from minidl import autograd, creation, functions, models, nn, optim
 from minidl.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.creation import *  # noqa: F403
 from minidl.functions import *  # noqa: F403
@@ -15,16 +14,36 @@ from minidl.kernels.threads import get_num_threads, set_num_threads
 from minidl.random import get_rng_state, manual_seed, set_rng_state
 from minidl.tensor import Tensor
 
-from minidl import autograd, models, nn, optim  # isort: skip
-
-float32, float64, int64, int32, uint8 = map(_np.dtype, (_np.float32, _np.float64, _np.int64, _np.int32, _np.uint8))
-bool = _np.dtype(_np.bool_)
-
 __version__ = "0.1.0"
+
+float32 = _np.dtype(_np.float32)
+float64 = _np.dtype(_np.float64)
+int32 = _np.dtype(_np.int32)
+int64 = _np.dtype(_np.int64)
+uint8 = _np.dtype(_np.uint8)
+bool = _np.dtype(_np.bool_)  # as torch.bool; not in __all__, so that a star import leaves Python's bool alone
+
 __all__ = [
-    *_creation.__all__,
-    *_functions.__all__,
-    *("Tensor", "autograd", "bool", "enable_grad", "float32", "float64", "get_num_threads", "get_rng_state", "int32"),
-    *("int64", "is_grad_enabled", "manual_seed", "models", "nn", "no_grad", "optim", "set_grad_enabled"),
-    *("set_num_threads", "set_rng_state", "uint8", "use_kernels"),
+    "Tensor",
+    "autograd",
+    "enable_grad",
+    "float32",
+    "float64",
+    "get_num_threads",
+    "get_rng_state",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "manual_seed",
+    "models",
+    "nn",
+    "no_grad",
+    "optim",
+    "set_grad_enabled",
+    "set_num_threads",
+    "set_rng_state",
+    "uint8",
+    "use_kernels",
 ]
+__all__ += creation.__all__
+__all__ += functions.__all__

@@ -53,7 +53,7 @@ class ResNetCIFAR(Module):
 
 
 def he_init(module: Module) -> None:
-    """He et al. 2015 (arXiv 1502.01852): convolution weights from N(0, 2 / fan_in); no ReLU follows the linear layer."""
+    """He et al. 2015 (arXiv 1502.01852): convolutions from N(0, 2 / fan_in); no ReLU follows the linear layer."""
     if isinstance(module, Conv2d):
         init.kaiming_normal_(module.weight, nonlinearity="relu")
 
