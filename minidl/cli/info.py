@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
 
 def describe() -> dict[str, str]:
     """Return what `minidl info` shows, by name."""
-    overridden = [name for name in sorted(kernels._texts) if kernels.overrides(name, "cpu")]
+    texts = kernels.list_kernels()
+    overridden = [name for name in texts if kernels.overrides(name, "cpu")]
     datasets = (f"{name} in {place}" if place else name for name, place in available().items())
     return {
         "minidl": f"{minidl.__version__} in {Path(minidl.__file__).parent}",
@@ -42,7 +43,7 @@ def describe() -> dict[str, str]:
         "cores": f"{_cores()} of {os.cpu_count()} usable, {minidl.get_num_threads()} threads in use",
         "vectors": _vectors(),
         "BLAS": _blas(),
-        "kernels": f"{len(overridden)} of {len(kernels._texts)} texts overridden on the CPU: {', '.join(overridden)}",
+        "kernels": f"{len(overridden)} of {len(texts)} texts overridden on the CPU: {', '.join(overridden)}",
         "GPU": _gpu(),
         "datasets": ", ".join(datasets),
         "cache": str(cache_folder()),
@@ -70,14 +71,10 @@ def _cores() -> int:
 
 
 def _vectors() -> str:
-    """Name the widest vectors that numba compiles for on this machine."""
-    from llvmlite import binding
+    """Tell the width of the vectors that the kernels are compiled for."""
+    from minidl.kernels.cpu.jit import VECTOR_BYTES
 
-    features = binding.get_host_cpu_features()
-    for name, bits in (("avx512f", 512), ("avx2", 256), ("avx", 256), ("neon", 128), ("sse2", 128)):
-        if features.get(name):
-            return f"{bits} bits ({name}), {bits // 32} float32"
-    return "unknown"
+    return f"{8 * VECTOR_BYTES} bits, {VECTOR_BYTES // 4} float32"
 
 
 def _blas() -> str:

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Kernel", "array_type", "kernel", "kernels_enabled", "override", "overrides", "use_kernels"]
+__all__ = ["Kernel", "array_type", "get_kernel", "kernel", "kernels_enabled", "list_kernels", "override", "overrides"]
+__all__ += ["use_kernels"]
 
 Override = tuple[Callable[..., bool], Callable[..., Any]]
 
@@ -98,6 +99,22 @@ def overrides(name: str, device: str) -> list[Override]:
             importlib.import_module(_homes[device])
             _loaded.add(device)
     return _overrides.get((name, device), [])
+
+
+def list_kernels() -> list[str]:
+    """List the names of all texts."""
+    return sorted(_texts)
+
+
+def get_kernel(name: str) -> Kernel:
+    """Return the text of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in _texts:
+        raise ValueError(f"get_kernel: there is no text named {name!r}")
+    return _texts[name]
 
 
 def kernels_enabled() -> bool:

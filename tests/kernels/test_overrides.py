@@ -5,7 +5,7 @@ import pytest
 from cases import CASES, text_of
 
 from minidl import kernels
-from minidl.kernels import _texts, overrides
+from minidl.kernels import overrides
 
 DIRECTIONS = ("forward", "backward")
 OVERRIDDEN = [case for case in CASES if any(overrides(f"{case.op}_{direction}", "cpu") for direction in DIRECTIONS)]
@@ -72,15 +72,15 @@ def test_override_against_text(case, dtype, layout):
     arrays = [a if a is None else layout(a.astype(dtype)) for a in case.inputs()]
     before = [None if a is None else a.copy() for a in arrays]
     exact_arrays = [None if a is None else a.astype(np.longdouble) for a in arrays]
-    text_y, text_saved = _texts[forward].text(*arrays, **case.options)
-    exact_y, exact_saved = _texts[forward].text(*exact_arrays, **case.options)
+    text_y, text_saved = text_of(case.op, "forward").text(*arrays, **case.options)
+    exact_y, exact_saved = text_of(case.op, "forward").text(*exact_arrays, **case.options)
     dy = layout(np.random.default_rng(3).standard_normal(np.shape(exact_y)).astype(dtype))
 
     found = called(forward, *arrays, **case.options)
     if found is not None:
         compare(found, (text_y, text_saved), (exact_y, exact_saved), dtype)
-    text_gradients = _texts[backward].text(dy, text_saved, case.needs)
-    exact_gradients = _texts[backward].text(dy.astype(np.longdouble), exact_saved, case.needs)
+    text_gradients = text_of(case.op, "backward").text(dy, text_saved, case.needs)
+    exact_gradients = text_of(case.op, "backward").text(dy.astype(np.longdouble), exact_saved, case.needs)
     for saved in (text_saved, found[1] if found is not None else text_saved):
         gradients = called(backward, dy, saved, case.needs)
         if gradients is not None:
@@ -106,12 +106,12 @@ def test_nan_and_inf_pass_as_through_the_text(case, bad):
     arrays = case.inputs(np.float32)
     arrays[0][(0,) * arrays[0].ndim] = bad
     with np.errstate(all="ignore"):
-        y, saved = _texts[f"{case.op}_forward"].text(*arrays, **case.options)
+        y, saved = text_of(case.op, "forward").text(*arrays, **case.options)
         found = called(f"{case.op}_forward", *arrays, **case.options)
         if found is not None:
             np.testing.assert_array_equal(np.isnan(found[0]), np.isnan(y))
         dy = np.ones_like(y)
-        expected = _texts[f"{case.op}_backward"].text(dy, saved, case.needs)
+        expected = text_of(case.op, "backward").text(dy, saved, case.needs)
         gradients = called(f"{case.op}_backward", dy, saved, case.needs)
         for g, e in zip(gradients or (), expected, strict=gradients is not None):
             if e is not None:

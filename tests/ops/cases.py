@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.kernels import get_kernel
 from minidl.nn.geometry import adaptive_weights, sliding, window_divisor
 
 
@@ -144,6 +145,4 @@ CASES: list[Case] = [
 
 
 def text_of(op: str, direction: str) -> Any:
-    from minidl import kernels
-
-    return kernels._texts[f"{op}_{direction}"]
+    return get_kernel(f"{op}_{direction}")
