@@ -188,7 +188,7 @@ class Tensor(Reductions):
                 if t.split(":")[0] != self.device:
                     raise NotImplementedError(f"to: there is no device {t!r} yet; Tensors live in NumPy arrays")
             elif t is not None:
-                return to_dtype(self, as_dtype("to", getattr(t, "dtype", t)))
+                return to_dtype(self, as_dtype("to", t.dtype if isinstance(t, TensorBase) else t))
         return self
 
     def astype(self, dtype: Any) -> "Tensor":

@@ -21,19 +21,33 @@ class _Numbered(Module):
     def __getitem__(self, index: Any) -> Any:
         names = list(self._modules)
         if isinstance(index, slice):
-            chosen = [self._modules[name] for name in names[index]]
-            return Sequential(*chosen) if isinstance(self, Sequential) else ModuleList(chosen)
+            if isinstance(self, Sequential):
+                return Sequential(OrderedDict((name, self._modules[name]) for name in names[index]))
+            return ModuleList([self._modules[name] for name in names[index]])
         try:
             return self._modules[names[index]]
         except IndexError:
             raise IndexError(f"{type(self).__name__}: index {index} is outside its {len(self)} modules") from None
 
     def __setitem__(self, index: int, module: Module) -> None:
-        self._modules[list(self._modules)[index]] = module
+        self[index]  # an IndexError where there is none
+        self._modules[list(self._modules)[index]] = self._checked(index, module)
+
+    def _checked(self, name: Any, module: Any) -> Module:
+        if not isinstance(module, Module):
+            raise TypeError(f"{type(self).__name__}: {name} must be a Module, got {type(module).__name__}")
+        return module
 
     def append(self, module: Module) -> "_Numbered":
-        self._modules[str(len(self))] = module
+        self._modules[str(len(self))] = self._checked(len(self), module)
         return self
+
+    def insert(self, index: int, module: Module) -> "_Numbered":
+        """Put a module before position `index`; those after it move on by one."""
+        modules = list(self)
+        modules.insert(index, self._checked(index, module))
+        self._modules.clear()
+        return self.extend(modules)
 
     def extend(self, modules: Iterable[Module]) -> "_Numbered":
         for module in modules:
@@ -51,9 +65,7 @@ class Sequential(_Numbered):
         else:
             named = ((str(i), module) for i, module in enumerate(modules))
         for name, module in named:
-            if not isinstance(module, Module):
-                raise TypeError(f"Sequential: {name} must be a Module, got {type(module).__name__}")
-            self._modules[name] = module
+            self.add_module(name, self._checked(name, module))
 
     def forward(self, x: Any) -> Any:
         for module in self:
@@ -67,3 +79,16 @@ class ModuleList(_Numbered):
     def __init__(self, modules: Iterable[Module] = ()):
         super().__init__()
         self.extend(modules)
+
+    def __repr__(self) -> str:
+        """As any module's, with equal neighbours on one line: (0-2): 3 x ReLU()."""
+        lines: list[list[Any]] = []  # [first, last, text]
+        for i, text in enumerate(map(repr, self)):
+            if lines and lines[-1][2] == text:
+                lines[-1][1] = i
+            else:
+                lines.append([i, i, text])
+        if not lines:
+            return "ModuleList()"
+        shown = [f"({a}): {t}" if a == b else f"({a}-{b}): {b - a + 1} x {t}" for a, b, t in lines]
+        return "ModuleList(\n  " + "\n  ".join(text.replace("\n", "\n  ") for text in shown) + "\n)"

@@ -10,14 +10,29 @@ import numpy as np
 
 from minidl import primitives as op
 from minidl.autograd import TensorBase, differentiable
+from minidl.nn.checks import require
 from minidl.nn.geometry import adaptive_weights, as_pair, conv_padding, pool_window, sliding, window_divisor
+from minidl.nn.losses import cross_entropy, log_softmax, one_hot, softmax
 from minidl.ops import batch_norm as bn
-from minidl.ops import conv, linear as linear_ops, pooling, softmax as softmax_ops
-from minidl.primitives import floating, is_floating, unwrap
+from minidl.ops import conv, pooling
+from minidl.ops import linear as linear_ops
+from minidl.primitives import unwrap
 
 __all__ = [
-    *("adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "conv2d", "cross_entropy", "fold", "linear", "log_softmax"),
-    *("max_pool2d", "one_hot", "pad", "relu", "softmax", "unfold"),
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "cross_entropy",
+    "fold",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "one_hot",
+    "pad",
+    "relu",
+    "softmax",
+    "unfold",
 ]
 
 _conv2d = differentiable(conv.conv2d_forward, conv.conv2d_backward)
@@ -27,22 +42,6 @@ _avg_pool2d = differentiable(pooling.avg_pool2d_forward, pooling.avg_pool2d_back
 _adaptive_avg_pool2d = differentiable(pooling.adaptive_avg_pool2d_forward, pooling.adaptive_avg_pool2d_backward)
 _batch_norm = differentiable(bn.batch_norm_forward, bn.batch_norm_backward)
 _batch_norm_inference = differentiable(bn.batch_norm_inference_forward, bn.batch_norm_inference_backward)
-_cross_entropy = differentiable(softmax_ops.cross_entropy_forward, softmax_ops.cross_entropy_backward)
-
-
-def require(function: str, **arrays: Any) -> None:
-    """Check that the named arguments are floating-point Tensors or arrays of one dtype."""
-    first = None
-    for name, x in arrays.items():
-        if x is None:
-            continue
-        if not hasattr(x, "dtype") or not hasattr(x, "shape"):
-            raise TypeError(f"{function}: {name} must be a Tensor or an array, got {type(x).__name__}")
-        if not is_floating(x):
-            raise TypeError(f"{function}: {name} must be floating point, got dtype {x.dtype}")
-        if first is not None and x.dtype != first[1]:
-            raise TypeError(f"{function}: {name} has dtype {x.dtype} but {first[0]} has {first[1]}")
-        first = first or (name, x.dtype)
 
 
 def require_4d(function: str, x: Any) -> Any:
@@ -77,14 +76,18 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     if weight.ndim != 2:
         raise ValueError(f"linear: weight must have shape (OUT, IN), got {weight.shape}")
     if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"linear: x has {x.shape} but weight {weight.shape} expects {weight.shape[1]} on the last axis")
+        raise ValueError(
+            f"linear: x has {x.shape} but weight {weight.shape} expects {weight.shape[1]} on the last axis"
+        )
     if bias is not None and bias.shape != (weight.shape[0],):
         raise ValueError(f"linear: bias has shape {bias.shape} but weight {weight.shape} expects ({weight.shape[0]},)")
     return _linear(x, weight, bias)
 
 
-def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:
-    """Correlate images with kernels: y[n, o, h, w] = b[o] + Σ_{c,i,j} x[n, c, h s + i d - p, w s + j d - p] W[o, c, i, j].
+def conv2d(
+    x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
+    """Correlate images: y[n, o, h, w] = b[o] + Σ_{c,i,j} x[n, c, h s + i d - p, w s + j d - p] W[o, c, i, j].
 
     Args:
         x: (N, C, H, W) or (C, H, W).
@@ -108,7 +111,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any 
     C = images.shape[1]
     if not isinstance(groups, int) or groups < 1 or OC % groups:
         raise ValueError(f"conv2d: groups must be a positive divisor of the {OC} output channels, got {groups}")
-    if C != CG * groups:
+    if CG * groups != C:
         expected = f"{CG}" if groups == 1 else f"{CG} * {groups} groups = {CG * groups}"
         raise ValueError(f"conv2d: x has {C} channels (axis {x.ndim - 3} of {x.shape}) but weight expects {expected}")
     if bias is not None and bias.shape != (OC,):
@@ -180,7 +183,9 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Any:
         x: (N, C, H, W) or (C, H, W). output_size: a number or (OH, OW); None keeps that extent.
     """
     images = batched(require_4d("adaptive_avg_pool2d", x))
-    size = (output_size, output_size) if output_size is None or isinstance(output_size, int) else tuple(output_size)
+    size = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
+    if len(size) != 2 or not all(o is None or isinstance(o, int | np.integer) for o in size):
+        raise TypeError(f"adaptive_avg_pool2d: output_size must be integers or None, one or two, got {output_size!r}")
     size = tuple(extent if o is None else o for o, extent in zip(size, images.shape[2:], strict=True))
     if min(size) < 1 or 0 in images.shape[2:]:
         raise ValueError(f"adaptive_avg_pool2d: cannot average {images.shape[2:]} pixels into {size} cells")
@@ -214,6 +219,8 @@ def batch_norm(
     Source: Ioffe & Szegedy 2015, Algorithms 1 and 2.
     """
     require("batch_norm", x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if not eps >= 0:
+        raise ValueError(f"batch_norm: eps must be >= 0, got {eps}")
     if x.ndim < 2:
         raise ValueError(f"batch_norm: x must have shape (N, C) or (N, C, ...), got {x.shape}")
     C = x.shape[1]
@@ -288,13 +295,21 @@ def pad(x: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Any:
     Args:
         x: any shape. pad: pairs of counts; negative ones crop.
         mode: "constant" (of `value`), "reflect", "replicate" or "circular".
+
+    Raises:
+        ValueError, TypeError: counts that are no pairs of integers, or do not fit.
     """
+    if not hasattr(x, "ndim") or not isinstance(pad, tuple | list):
+        raise TypeError(f"pad: x must be a Tensor or an array and pad pairs of counts, got {type(x).__name__}, {pad!r}")
     if len(pad) % 2 or len(pad) // 2 > x.ndim or not all(isinstance(p, int | np.integer) for p in pad):
         raise ValueError(f"pad: expected pairs of integers for at most {x.ndim} axes, got {pad!r}")
     modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     if mode != "constant" and mode not in modes:
         raise ValueError(f"pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
     widths = [(0, 0)] * (x.ndim - len(pad) // 2) + [tuple(pad[i : i + 2]) for i in range(len(pad) - 2, -1, -2)]
+    for axis, (extent, cuts) in enumerate(zip(x.shape, widths, strict=True)):
+        if extent + sum(min(0, cut) for cut in cuts) < 0:
+            raise ValueError(f"pad: {cuts} crops more than the {extent} elements of axis {axis}")
     crop = tuple(slice(max(0, -a), extent - max(0, -b)) for extent, (a, b) in zip(x.shape, widths, strict=True))
     if any(part != slice(0, extent) for part, extent in zip(crop, x.shape, strict=True)):
         x = op.getitem(x, index=crop)
@@ -309,82 +324,3 @@ def pad(x: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Any:
             source = np.pad(np.arange(x.shape[axis]), width, mode=modes[mode])
             x = op.getitem(x, index=(slice(None),) * axis + (source,))
     return x
-
-
-def softmax(x: Any, dim: int) -> Any:
-    """Compute exp(x) / Σ exp(x) along `dim`."""
-    return op.softmax_(floating(x), axis=dim)
-
-
-def log_softmax(x: Any, dim: int) -> Any:
-    """Compute x - ln Σ exp(x) along `dim`."""
-    return op.log_softmax(floating(x), axis=dim)
-
-
-def one_hot(labels: Any, num_classes: int, dtype: Any = np.int64) -> np.ndarray:
-    """Rows of the identity: labels (...,) -> array (..., num_classes)."""
-    return np.eye(num_classes, dtype=dtype)[unwrap(labels)]
-
-
-def cross_entropy(
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Any:
-    """Compute -Σ_c q_c ln softmax(x)_c for class labels or class probabilities.
-
-    Args:
-        x: logits (C,), (N, C) or (N, C, d1, ...).
-        target: integer labels (), (N,) or (N, d1, ...); or probabilities in the shape of x.
-        weight: (C,) factor of each class, or None.
-        ignore_index: label that counts for nothing.
-        reduction: "none", "sum", or "mean" (over the weights of the labels that count).
-        label_smoothing: share of the target that is spread evenly over the classes, in [0, 1].
-
-    Raises:
-        ValueError, TypeError, IndexError: shapes, dtypes or options that do not fit; a label outside 0..C-1.
-    """
-    require("cross_entropy", x=x, weight=weight)
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"cross_entropy: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
-    if x.ndim == 0 or not hasattr(target, "dtype"):
-        raise ValueError(f"cross_entropy: x must have shape (N, C), target must be an array; got {x.shape}, {target!r}")
-    axis = 0 if x.ndim == 1 else 1
-    C, outer = x.shape[axis], (*x.shape[:axis], *x.shape[axis + 1 :])
-    if weight is not None and weight.shape != (C,):
-        raise ValueError(f"cross_entropy: weight has shape {weight.shape} but x {x.shape} has {C} classes")
-    w = np.ones_like(unwrap(x), shape=C) if weight is None else unwrap(weight)
-    if is_floating(target):
-        if target.shape != x.shape:
-            raise ValueError(f"cross_entropy: probabilities have shape {target.shape} but x has {x.shape}")
-        q = (class_last(target, axis) * (1 - label_smoothing) + label_smoothing / C) * w
-        total = float(math.prod(outer))
-    else:
-        labels = unwrap(target)
-        if labels.shape != outer:
-            raise ValueError(f"cross_entropy: target has shape {labels.shape} but x {x.shape} expects {outer}")
-        labels = labels.reshape(-1)
-        counts = labels != ignore_index
-        bad = labels[counts & ((labels < 0) | (labels >= C))]
-        if bad.size:
-            raise IndexError(f"cross_entropy: target holds the label {bad[0]}, expected 0..{C - 1}")
-        hot = one_hot(np.where(counts, labels, 0), C, x.dtype)
-        q = hot * w * (1 - label_smoothing) + w * (label_smoothing / C)
-        q = (q * counts[:, None]).astype(x.dtype)
-        total = float((w[np.where(counts, labels, 0)] * counts).sum())
-    loss = _cross_entropy(class_last(x, axis), q)
-    if reduction == "none":
-        return loss.reshape(*outer)
-    return loss.sum() if reduction == "sum" else loss.sum() / (total if total else math.nan)
-
-
-def class_last(x: Any, axis: int) -> Any:
-    """(N, C, d1, ...) -> (N * d1 * ..., C)."""
-    axes = (*range(axis), *range(axis + 1, x.ndim), axis)
-    moved = x if axes == tuple(range(x.ndim)) else np.transpose(x, axes)
-    return moved.reshape(-1, x.shape[axis])

@@ -35,7 +35,9 @@ def conv_padding(function: str, padding: Any, kernel: Any, stride: Any, dilation
     return as_pair(function, "padding", padding, 0), (0, 0)
 
 
-def sliding(function: str, size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool = False) -> Window:
+def sliding(
+    function: str, size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool = False
+) -> Window:
     """Place windows over an image of `size` (H, W); with `ceil` a last one may end past it."""
     output = []
     for extent, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True):
@@ -69,9 +71,7 @@ def window_divisor(window: Window, size: Any, include_pad: bool, override: int |
             raise ValueError(f"avg_pool2d: divisor_override must be an integer other than 0, got {override!r}")
         return override
     counts = []
-    for extent, k, s, p, o in zip(
-        size, window.kernel_size, window.stride, window.padding, window.output, strict=True
-    ):
+    for extent, k, s, p, o in zip(size, window.kernel_size, window.stride, window.padding, window.output, strict=True):
         start = np.arange(o) * s - p
         first, last = (start, extent + p) if include_pad else (np.maximum(start, 0), extent)
         counts.append(np.minimum(start + k, last) - first)

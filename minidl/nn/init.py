@@ -16,7 +16,6 @@ __all__ = [
 ]
 
 
-
 def _store(tensor: Tensor, values: np.ndarray | float) -> Tensor:
     tensor.detach().copy_(np.asarray(values, tensor.dtype))
     return tensor
@@ -53,7 +52,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in gains:
-        raise ValueError(f"calculate_gain: nonlinearity must be one of {sorted([*gains, 'leaky_relu'])}, got {nonlinearity!r}")
+        raise ValueError(
+            f"calculate_gain: nonlinearity must be one of {sorted([*gains, 'leaky_relu'])}, got {nonlinearity!r}"
+        )
     return gains[nonlinearity]
 
 

@@ -68,12 +68,19 @@ class Conv2d(Module):
         super().__init__()
         positive("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
         if in_channels % groups or out_channels % groups:
-            raise ValueError(f"Conv2d: groups={groups} must divide {in_channels} input and {out_channels} output channels")
+            raise ValueError(
+                f"Conv2d: groups={groups} must divide {in_channels} input and {out_channels} output channels"
+            )
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
             raise ValueError(
                 f"Conv2d: padding_mode must be 'zeros', 'reflect', 'replicate' or 'circular', got {padding_mode!r}"
             )
-        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, padding_mode
+        self.in_channels, self.out_channels, self.groups, self.padding_mode = (
+            in_channels,
+            out_channels,
+            groups,
+            padding_mode,
+        )
         self.kernel_size = as_pair("Conv2d", "kernel_size", kernel_size, 1)
         self.stride = as_pair("Conv2d", "stride", stride, 1)
         self.dilation = as_pair("Conv2d", "dilation", dilation, 1)
@@ -168,7 +175,13 @@ class AvgPool2d(Module):
 
     def forward(self, x: Any) -> Any:
         return F.avg_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.divisor_override
+            x,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
         )
 
     def extra_repr(self) -> str:

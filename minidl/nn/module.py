@@ -1,12 +1,13 @@
 """Module: parameters, buffers and children by name, training mode, hooks, state dict."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.primitives import is_floating
+from minidl.arguments import as_dtype
+from minidl.primitives import is_floating, unwrap
 from minidl.tensor import Handle, Tensor
 
 __all__ = ["Module", "Parameter"]
@@ -18,6 +19,8 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Tensor, requires_grad: bool = True):
+        if not isinstance(data, Tensor):
+            raise TypeError(f"Parameter: data must be a Tensor, got {type(data).__name__}")
         super().__init__(data.array)
         self.requires_grad_(requires_grad)
 
@@ -78,15 +81,35 @@ class Module:
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
 
+    def _check(self, what: str, kind: type, name: str, value: Any) -> None:
+        if (
+            not isinstance(name, str)
+            or not name
+            or "." in name
+            or (hasattr(self, name) and name not in self._own(name))
+        ):
+            raise KeyError(f"{type(self).__name__}: {name!r} cannot name a {what}: it holds a dot or is taken")
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name}: a {what} must be a {kind.__name__} or None, got {type(value).__name__}")
+
+    def _own(self, name: str) -> dict[str, Any]:
+        """The first of the registers that holds `name`, or an empty one."""
+        return next((h for h in (self._parameters, self._buffers, self._modules) if name in h), {})
+
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a Tensor that is state but no parameter; a persistent one is in the state dict."""
+        self._check("buffer", Tensor, name, tensor)
         self._buffers[name] = tensor
         (self._non_persistent.discard if persistent else self._non_persistent.add)(name)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """Add a Parameter under a name that is no attribute yet; None reserves the name."""
+        self._check("parameter", Parameter, name, parameter)
         self._parameters[name] = parameter
 
     def add_module(self, name: str, module: "Module | None") -> None:
+        """Add a child."""
+        self._check("child", Module, name, module)
         self._modules[name] = module
 
     # --- calls ----------------------------------------------------------------------------------------------------
@@ -162,8 +185,10 @@ class Module:
     # --- modes ----------------------------------------------------------------------------------------------------
     def train(self, mode: bool = True) -> "Module":
         """Switch to training (True) or evaluation (False)."""
+        if not isinstance(mode, bool):
+            raise ValueError(f"train: mode must be True or False, got {mode!r}")
         for module in self.modules():
-            object.__setattr__(module, "training", bool(mode))
+            object.__setattr__(module, "training", mode)
         return self
 
     def eval(self) -> "Module":
@@ -181,6 +206,8 @@ class Module:
 
     def to(self, target: Any) -> "Module":
         """Convert floating-point parameters and buffers to a dtype, in place; "cpu" is where they are."""
+        if not isinstance(target, str | Tensor) and as_dtype("to", target).kind != "f":
+            raise TypeError(f"to: a module can be converted to a floating-point dtype, got {target!r}")
         for tensor in (*self.parameters(), *self.buffers()):
             if is_floating(tensor):
                 tensor.array = tensor.detach().to(target).array
@@ -209,7 +236,10 @@ class Module:
 
         Raises:
             RuntimeError: a shape differs; or with `strict` a key is missing or unexpected.
+            TypeError: `state_dict` is no dict, or holds what is no array of numbers.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"load_state_dict: state_dict must be a dict, got {type(state_dict).__name__}")
         own = self.state_dict()
         missing = [key for key in own if key not in state_dict]
         unexpected = [key for key in state_dict if key not in own]
@@ -218,12 +248,16 @@ class Module:
             problems.append(f"missing keys: {', '.join(missing)}")
         if strict and unexpected:
             problems.append(f"unexpected keys: {', '.join(unexpected)}")
-        for key in own.keys() & state_dict.keys():
+        for key in [key for key in own if key in state_dict]:
+            if getattr(getattr(state_dict[key], "dtype", None), "kind", "?") not in "biuf":
+                raise TypeError(
+                    f"load_state_dict: {key} must be a Tensor or an array, got {type(state_dict[key]).__name__}"
+                )
             if tuple(state_dict[key].shape) != own[key].shape:
                 problems.append(f"{key} has shape {tuple(state_dict[key].shape)}, expected {own[key].shape}")
         if problems:
             raise RuntimeError(f"load_state_dict of {type(self).__name__}: " + "; ".join(sorted(problems)))
-        values = {key: np.asarray(state_dict[key], own[key].dtype) for key in own if key in state_dict}
+        values = {key: np.asarray(unwrap(state_dict[key]), own[key].dtype) for key in own if key in state_dict}
         for key, value in values.items():
             own[key].copy_(value)
         return IncompatibleKeys(missing, unexpected)

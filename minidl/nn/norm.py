@@ -20,6 +20,7 @@ class _BatchNorm(Module):
         momentum: weight of the new batch in the running statistics; None for their cumulative average.
         affine: learn γ and β.
         track_running_stats: keep running statistics; without them evaluation uses the mini-batch's.
+        bias: learn β, where `affine`.
     """
 
     ndims: tuple[int, ...]
@@ -33,6 +34,8 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         dtype: Any = np.float32,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
         if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
@@ -40,7 +43,7 @@ class _BatchNorm(Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine and bias else None)
         tracked = track_running_stats
         self.register_buffer("running_mean", zeros(num_features, dtype=dtype) if tracked else None)
         self.register_buffer("running_var", ones(num_features, dtype=dtype) if tracked else None)
@@ -58,7 +61,8 @@ class _BatchNorm(Module):
             raise ValueError(f"{type(self).__name__}: x must have shape {self.shapes}, got {x.shape}")
         if x.shape[1] != self.num_features:
             raise ValueError(
-                f"{type(self).__name__}: x has {x.shape[1]} channels (axis 1 of {x.shape}), expected {self.num_features}"
+                f"{type(self).__name__}: x has {x.shape[1]} channels (axis 1 of {x.shape}), "
+                f"expected {self.num_features}"
             )
         use_batch = self.training or not self.track_running_stats
         mean, var, momentum = self.running_mean, self.running_var, 0.0
@@ -70,7 +74,7 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
