@@ -5,6 +5,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from minidl.optim.optimizer import Optimizer
 
 __all__ = ["LRScheduler", "MultiStepLR", "OneCycleLR"]
@@ -14,6 +16,8 @@ class LRScheduler:
     """Base of all schedules: `step()` once per optimizer step (or epoch) sets lr of every group by `rates()`."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: optimizer must be an Optimizer, got {type(optimizer).__name__}")
         self.optimizer = optimizer
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -47,7 +51,8 @@ class LRScheduler:
         """
         if state_dict.keys() != self.state_dict().keys():
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict: got keys {sorted(state_dict)}, expected {sorted(self.state_dict())}"
+                f"{type(self).__name__}.load_state_dict: got keys {sorted(state_dict)}, "
+                f"expected {sorted(self.state_dict())}"
             )
         self.__dict__.update(state_dict)
 
@@ -56,7 +61,12 @@ class MultiStepLR(LRScheduler):
     """Multiply the learning rate by `gamma` at each of the `milestones` (steps)."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1):
-        self.milestones, self.gamma = sorted(milestones), gamma
+        milestones = list(milestones)
+        if not all(isinstance(m, int | np.integer) for m in milestones):
+            raise TypeError(f"MultiStepLR: milestones must be integers, got {milestones}")
+        if not isinstance(gamma, int | float | np.number):
+            raise TypeError(f"MultiStepLR: gamma must be a number, got {gamma!r}")
+        self.milestones, self.gamma = sorted(map(int, milestones)), gamma
         super().__init__(optimizer, last_epoch)
 
     def rates(self) -> list[float]:
@@ -72,6 +82,8 @@ class OneCycleLR(LRScheduler):
         total_steps: length of the cycle; or epochs and steps_per_epoch.
         pct_start: share of the cycle spent raising.
         anneal_strategy: "cos" or "linear".
+        div_factor, final_div_factor: max_lr / initial lr, and initial / final lr.
+        three_phase: lower to the initial lr as fast as it was raised, then to the final one.
         cycle_momentum: lower momentum from max_momentum to base_momentum while the rate rises, and back.
 
     Raises:
@@ -94,11 +106,15 @@ class OneCycleLR(LRScheduler):
         max_momentum: float = 0.95,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
+        three_phase: bool = False,
         last_epoch: int = -1,
     ):
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError("OneCycleLR: give total_steps, or epochs and steps_per_epoch")
+            for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
+                if not isinstance(value, int) or value <= 0:
+                    raise ValueError(f"OneCycleLR: {name} must be a positive integer, got {value!r}")
             total_steps = epochs * steps_per_epoch
         if not isinstance(total_steps, int) or total_steps <= 0:
             raise ValueError(f"OneCycleLR: total_steps must be a positive integer, got {total_steps!r}")
@@ -106,11 +122,18 @@ class OneCycleLR(LRScheduler):
             raise ValueError(f"OneCycleLR: pct_start must be in [0, 1], got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
+        for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
+            if not value > 0:
+                raise ValueError(f"OneCycleLR: {name} must be > 0, got {value}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"OneCycleLR: optimizer must be an Optimizer, got {type(optimizer).__name__}")
         groups = optimizer.param_groups
         peaks = list(max_lr) if isinstance(max_lr, list | tuple) else [max_lr] * len(groups)
         if len(peaks) != len(groups):
             raise ValueError(f"OneCycleLR: max_lr has {len(peaks)} values for {len(groups)} groups")
-        self.total_steps, self.pct_start, self.anneal_strategy = total_steps, pct_start, anneal_strategy
+        self.total_steps, self.anneal_strategy, self.three_phase = total_steps, anneal_strategy, three_phase
+        top = pct_start * total_steps - 1  # the step of the peak
+        self.ends = [top, 2 * top, total_steps - 1] if three_phase else [top, total_steps - 1]
         self.max_lrs = peaks
         self.initial_lrs = [peak / div_factor for peak in peaks]
         self.final_lrs = [lr / final_div_factor for lr in self.initial_lrs]
@@ -122,12 +145,12 @@ class OneCycleLR(LRScheduler):
                 group["initial_lr"] = lr
         super().__init__(optimizer, last_epoch)
 
-    def between(self, low: float, high: float, peak: float) -> float:
-        """The value at this step of a quantity that starts at `low`, passes `peak`, and ends at `high`."""
-        top, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
-        if self.last_epoch <= top:
-            return self.anneal(low, peak, self.last_epoch / top if top else 1.0)
-        return self.anneal(peak, high, (self.last_epoch - top) / (last - top))
+    def along(self, *values: float) -> float:
+        """The value at this step of a quantity that starts at the first and reaches one after the other at `ends`."""
+        phase = next((i for i, end in enumerate(self.ends) if self.last_epoch <= end), len(self.ends) - 1)
+        start, end = self.ends[phase - 1] if phase else 0.0, self.ends[phase]
+        share = (self.last_epoch - start) / (end - start) if end != start else 1.0
+        return self.anneal(values[phase], values[phase + 1], share)
 
     def anneal(self, start: float, end: float, share: float) -> float:
         if self.anneal_strategy == "linear":
@@ -140,6 +163,8 @@ class OneCycleLR(LRScheduler):
         if self.cycle_momentum:
             low, high = self.momenta
             for group in self.optimizer.param_groups:
-                group["momentum"] = self.between(high, high, low)
-        cycles = zip(self.initial_lrs, self.final_lrs, self.max_lrs, strict=True)
-        return [self.between(initial, final, peak) for initial, final, peak in cycles]
+                group["momentum"] = self.along(high, low, *[high] * (len(self.ends) - 1))
+        return [
+            self.along(initial, peak, *[initial] * self.three_phase, final)
+            for initial, final, peak in zip(self.initial_lrs, self.final_lrs, self.max_lrs, strict=True)
+        ]

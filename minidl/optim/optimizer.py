@@ -1,6 +1,6 @@
 """Optimizer: parameter groups, state by parameter, and both as a state dict."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class Optimizer:
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add Tensors with options of their own."""
+        if not isinstance(group, dict) or "params" not in group:
+            raise ValueError(f"{type(self).__name__}: a group must be a dict with 'params', got {group!r}")
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         known = {id(p) for g in self.param_groups for p in g["params"]}
@@ -39,22 +41,29 @@ class Optimizer:
             if not isinstance(p, Tensor):
                 raise TypeError(f"{type(self).__name__}: can only optimise Tensors, got {type(p).__name__}")
             if not p.is_leaf:
-                raise ValueError(f"{type(self).__name__}: can only optimise leaves, got one of shape {p.shape} with a graph")
+                raise ValueError(
+                    f"{type(self).__name__}: can only optimise leaves, got one of shape {p.shape} with a graph"
+                )
             if id(p) in known:
                 raise ValueError(f"{type(self).__name__}: a parameter of shape {p.shape} appears twice")
             known.add(id(p))
         unknown = group.keys() - self.defaults.keys() - {"params"}
         if unknown - {"initial_lr"}:
-            raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)}; known are {sorted(self.defaults)}")
+            raise ValueError(
+                f"{type(self).__name__}: unknown options {sorted(unknown)}; known are {sorted(self.defaults)}"
+            )
         group = {**self.defaults, **group, "params": params}
         self.check(group)
         self.param_groups.append(group)
 
     def check(self, group: dict[str, Any]) -> None:
-        """Raise ValueError for options out of range."""
-        for name in ("lr", "weight_decay"):
-            if not group.get(name, 0) >= 0:
-                raise ValueError(f"{type(self).__name__}: {name} must be >= 0, got {group[name]}")
+        """Raise ValueError or TypeError for options out of range."""
+        for name in ("lr", "momentum", "weight_decay"):
+            value = group.get(name, 0)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                raise TypeError(f"{type(self).__name__}: {name} must be a number, got {value!r}")
+            if not value >= 0:
+                raise ValueError(f"{type(self).__name__}: {name} must be >= 0, got {value}")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients (or make them zeros)."""
@@ -63,9 +72,19 @@ class Optimizer:
                 if p.grad is not None:
                     p.grad = None if set_to_none else p.grad.zero_()
 
-    def step(self) -> None:
-        """Change every parameter that has a gradient."""
-        raise NotImplementedError(f"{type(self).__name__} defines no step()")
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change every parameter that has a gradient; `closure` computes the loss and its gradients before."""
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.update(p, group)
+                    p.version[0] += 1
+        return loss
+
+    def update(self, p: Tensor, group: dict[str, Any]) -> None:
+        """Change one parameter's array in place by its gradient."""
+        raise NotImplementedError(f"{type(self).__name__} defines no update(p, group)")
 
     def state_dict(self) -> dict[str, Any]:
         """Return state and groups; parameters appear by their number, in the order of the groups."""
@@ -82,6 +101,8 @@ class Optimizer:
         Raises:
             ValueError: the groups, their sizes or the shapes of the state differ.
         """
+        if not isinstance(state_dict, dict) or not state_dict.keys() >= {"state", "param_groups"}:
+            raise ValueError("load_state_dict: state_dict must be a dict with 'state' and 'param_groups'")
         groups = state_dict["param_groups"]
         sizes, expected = ([len(g["params"]) for g in gs] for gs in (groups, self.param_groups))
         if sizes != expected:
@@ -95,6 +116,8 @@ class Optimizer:
                 raise ValueError(f"load_state_dict: state for parameter {number}, which no group holds")
             p = params[int(number)]
             state[p] = {name: self._copied(name, value, p) for name, value in values.items()}
+        for group, new in zip(self.param_groups, groups, strict=True):
+            self.check({**group, **new})
         self.state = state
         for group, new in zip(self.param_groups, groups, strict=True):
             group.update({name: value for name, value in new.items() if name != "params"})

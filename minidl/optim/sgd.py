@@ -54,23 +54,16 @@ class SGD(Optimizer):
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
-        if not group["momentum"] >= 0:
-            raise ValueError(f"SGD: momentum must be >= 0, got {group['momentum']}")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("SGD: nesterov=True needs a momentum > 0 and dampening 0")
 
-    def step(self) -> None:
-        for group in self.param_groups:
-            options = {name: group[name] for name in ("momentum", "dampening", "weight_decay", "nesterov")}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                velocity = self.state.get(p, {}).get("momentum_buffer")
-                first = velocity is None
-                if group["momentum"] and first:
-                    velocity = Tensor(np.zeros_like(p.array))
-                    self.state[p] = {"momentum_buffer": velocity}
-                buffer = None if velocity is None else velocity.array
-                dweight = -p.grad.array if group["maximize"] else p.grad.array
-                sgd_step(p.array, dweight, buffer, lr=group["lr"], first=first, **options)
-                p.version[0] += 1
+    def update(self, p: Tensor, group: dict[str, Any]) -> None:
+        options = {name: group[name] for name in ("momentum", "dampening", "weight_decay", "nesterov")}
+        velocity = self.state.get(p, {}).get("momentum_buffer")
+        first = velocity is None
+        if group["momentum"] and first:
+            velocity = Tensor(np.zeros_like(p.array))
+            self.state[p] = {"momentum_buffer": velocity}
+        buffer = None if velocity is None else velocity.array
+        dweight = -p.grad.array if group["maximize"] else p.grad.array
+        sgd_step(p.array, dweight, buffer, lr=group["lr"], first=first, **options)
