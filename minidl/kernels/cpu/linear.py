@@ -10,14 +10,27 @@ from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
 
 BLOCK = 32  # rows of the result per task
+RUN = 256  # terms that are summed in the dtype of the operands; longer sums are added up from runs in float64
 
 
 @jit
 def multiply(start, stop, a, rs, cs, b, c):
     """Rows of C (M, N) = A B for blocks start..stop: A[p, k] at p rs + k cs of flat a, B (K, N)."""
     (M, N), K = c.shape, b.shape[0]
-    first, end = start * BLOCK, min(stop * BLOCK, M)
-    product(end - first, N, a, first * rs, rs, 0, cs, b.reshape(-1), 0, 0, N, c.reshape(-1), first * N, N, 1, K, 0)
+    b_flat = b.reshape(-1)
+    for first in range(start * BLOCK, min(stop * BLOCK, M), BLOCK):
+        rows = min(BLOCK, M - first)
+        if K <= RUN:
+            product(rows, N, a, first * rs, rs, 0, cs, b_flat, 0, 0, N, c.reshape(-1), first * N, N, 1, K, 0)
+            continue
+        run, total = np.empty((rows, N), c.dtype), np.zeros((rows, N))
+        for k in range(0, K, RUN):
+            length = min(RUN, K - k)
+            product(
+                rows, N, a, first * rs + k * cs, rs, 0, cs, b_flat, k * N, 0, N, run.reshape(-1), 0, N, 1, length, 0
+            )
+            total += run
+        c[first : first + rows] = total
 
 
 def matrix_product(a, b, transposed=False):
