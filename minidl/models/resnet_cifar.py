@@ -33,6 +33,8 @@ class ResNetCIFAR(Module):
 
     def __init__(self, blocks: int, num_classes: int = 10, in_channels: int = 3, shortcut: str | None = "A"):
         super().__init__()
+        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
+            raise ValueError(f"ResNetCIFAR: blocks must be a positive integer, got {blocks!r}")
         channels = STAGES[0][1]
         self.conv1 = conv3x3(in_channels, channels)
         self.bn1 = BatchNorm2d(channels)
