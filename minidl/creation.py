@@ -4,27 +4,46 @@ from typing import Any
 
 import numpy as np
 
-from minidl.arguments import as_shape
+from minidl.arguments import as_dtype, as_shape
 from minidl.primitives import unwrap
 from minidl.random import generator
 from minidl.tensor import Tensor
 
-__all__ = ["arange", "as_tensor", "empty", "from_numpy", "full", "ones", "ones_like", "rand", "randint", "randn"]
-__all__ += ["randperm", "tensor", "zeros", "zeros_like"]
+__all__ = ["arange", "as_tensor", "empty", "from_numpy", "full", "linspace", "ones", "ones_like", "rand", "randint"]
+__all__ += ["randn", "randperm", "tensor", "zeros", "zeros_like"]
+
+
+def _extents(function: str, size: tuple) -> tuple[int, ...]:
+    shape = as_shape(size)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"{function}: extents must be >= 0, got {shape}")
+    return shape
+
+
+def _drawn_in(function: str, dtype: Any) -> np.dtype:
+    found = as_dtype(function, dtype)
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"{function}: dtype must be float32 or float64, got {found}")
+    return found
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Copy `data` (numbers, nested lists, an array) into a new Tensor; Python floats become float32.
 
     Raises:
-        TypeError: `data` does not hold numbers.
+        TypeError: `data` does not hold numbers. ValueError: nested lists of different lengths.
     """
     data = unwrap(data)
-    array = np.array(data, dtype=dtype)
-    if dtype is None and not hasattr(data, "dtype") and array.dtype == np.float64:
-        array = array.astype(np.float32)
+    try:
+        array = np.array(data)
+    except ValueError as error:
+        raise ValueError(f"tensor: data must be numbers or nested lists of equal lengths: {error}") from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"tensor: data must be numbers, got dtype {array.dtype}")
+    if dtype is not None:
+        array = array.astype(as_dtype("tensor", dtype), copy=False)
+    elif not hasattr(data, "dtype") and array.dtype == np.float64:
+        array = array.astype(np.float32)
     return Tensor(array).requires_grad_(requires_grad)
 
 
@@ -52,22 +71,23 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 def zeros(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Make a Tensor of zeros: zeros(2, 3) or zeros((2, 3))."""
-    return Tensor(np.zeros(as_shape(size), dtype)).requires_grad_(requires_grad)
+    return Tensor(np.zeros(_extents("zeros", size), as_dtype("zeros", dtype))).requires_grad_(requires_grad)
 
 
 def ones(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Make a Tensor of ones."""
-    return Tensor(np.ones(as_shape(size), dtype)).requires_grad_(requires_grad)
+    return Tensor(np.ones(_extents("ones", size), as_dtype("ones", dtype))).requires_grad_(requires_grad)
 
 
-def full(size: Any, fill_value: float, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
-    """Make a Tensor in which every element is `fill_value`."""
-    return Tensor(np.full(size, fill_value, dtype)).requires_grad_(requires_grad)
+def full(size: Any, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Make a Tensor in which every element is `fill_value`, by default in the dtype that tensor(fill_value) has."""
+    value = tensor(fill_value, dtype).array
+    return Tensor(np.full(_extents("full", (size,)), value, value.dtype)).requires_grad_(requires_grad)
 
 
 def empty(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Make a Tensor whose elements are not set."""
-    return Tensor(np.empty(as_shape(size), dtype)).requires_grad_(requires_grad)
+    return Tensor(np.empty(_extents("empty", size), as_dtype("empty", dtype))).requires_grad_(requires_grad)
 
 
 def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
@@ -83,24 +103,44 @@ def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
 def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
     """Make the numbers from start (default 0) up to, but without, end."""
     start, end = (0, start) if end is None else (start, end)
-    return tensor(np.arange(start, end, step).tolist(), dtype)
+    if step == 0:
+        raise ValueError("arange: step must not be 0, got 0")
+    integers = all(isinstance(v, int | np.integer) for v in (start, end, step))
+    kind = (np.int64 if integers else np.float32) if dtype is None else as_dtype("arange", dtype)
+    return Tensor(np.arange(start, end, step).astype(kind))
+
+
+def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
+    """Make `steps` numbers at equal distances from start to end."""
+    return Tensor(np.linspace(start, end, steps, dtype=as_dtype("linspace", dtype)))
 
 
 def randn(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Draw from N(0, 1)."""
-    return Tensor(generator().standard_normal(as_shape(size), np.dtype(dtype))).requires_grad_(requires_grad)
+    return Tensor(generator().standard_normal(_extents("randn", size), _drawn_in("randn", dtype))).requires_grad_(
+        requires_grad
+    )
 
 
 def rand(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Draw uniformly from [0, 1)."""
-    return Tensor(generator().random(as_shape(size), np.dtype(dtype))).requires_grad_(requires_grad)
+    return Tensor(generator().random(_extents("rand", size), _drawn_in("rand", dtype))).requires_grad_(requires_grad)
 
 
-def randint(low: int, high: int, size: Any, dtype: Any = np.int64) -> Tensor:
-    """Draw integers uniformly from [low, high)."""
-    return Tensor(generator().integers(low, high, size, dtype))
+def randint(low: int, high: Any, size: Any = None, dtype: Any = np.int64) -> Tensor:
+    """Draw integers uniformly from [low, high): randint(low, high, size), or randint(high, size) from 0 on.
+
+    Raises:
+        ValueError: there is no such integer.
+    """
+    low, high, size = (0, low, high) if size is None else (low, high, size)
+    if not low < high:
+        raise ValueError(f"randint: low must be less than high, got {low} and {high}")
+    return Tensor(generator().integers(low, high, _extents("randint", (size,)), as_dtype("randint", dtype)))
 
 
 def randperm(n: int) -> Tensor:
     """Draw a permutation of 0..n-1."""
-    return Tensor(generator().permutation(n))
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise ValueError(f"randperm: n must be an integer >= 0, got {n!r}")
+    return Tensor(generator().permutation(int(n)))
