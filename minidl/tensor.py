@@ -28,6 +28,8 @@ class Handle:
     _numbers = itertools.count()
 
     def __init__(self, hooks: dict[int, Callable], hook: Callable):
+        if not callable(hook):
+            raise TypeError(f"hook must be callable, got {type(hook).__name__}")
         self.hooks, self.number = hooks, next(self._numbers)
         hooks[self.number] = hook
 
@@ -98,13 +100,25 @@ class Tensor(Reductions):
     shape = property(lambda self: self.array.shape, doc="Extent of each axis.")
     is_leaf = property(lambda self: self.node is None, doc="Whether no recorded operation made it.")
     grad_fn = property(lambda self: self.node, doc="The node that made it, or None.")
-    data = property(lambda self: self.detach(), doc="The same memory, outside the graph.")
     T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes reversed.")
     device = property(lambda self: "cuda" if array_type(self.array) == "cuda" else "cpu", doc="'cpu' or 'cuda'.")
 
     @TensorBase.requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         self.requires_grad_(value)
+
+    @property
+    def data(self) -> "Tensor":
+        """The same memory, outside the graph; assigning another Tensor takes over its array."""
+        return self.detach()
+
+    @data.setter
+    def data(self, other: "Tensor") -> None:
+        if not isinstance(other, Tensor):
+            raise TypeError(f"data: expected a Tensor, got {type(other).__name__}")
+        self.array = other.array
+        self.version = [self.version[0] + 1]  # no longer the memory of its old views
+        self.seen = self.version[0]
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Ask for gradients by this Tensor, or no longer."""
@@ -144,6 +158,9 @@ class Tensor(Reductions):
         kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
         graph = f", grad_fn=<{self.node.name}>" if self.node else ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({text}{kind}{graph})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if self.ndim == 0 and spec else str(self), spec)
 
     # --- leaving the Tensor ---------------------------------------------------------------------------------------
     def item(self) -> float | int | bool:

@@ -125,6 +125,24 @@ def test_text():
     assert len(repr(minidl.zeros(1000, 1000))) < 1000
 
 
+def test_format():
+    assert f"{minidl.tensor(1.256):.2f}" == "1.26" and f"{minidl.tensor([1.5])}" == "tensor([1.5])"
+    assert f"{leaf():.3f}" and f"{minidl.tensor(7):3d}" == "  7"
+
+
+def test_assigning_data():
+    p = leaf(2)
+    loss = (p * p).sum()
+    p.data = minidl.tensor([1.0, 2.0, 3.0])
+    assert p.shape == (3,) and p.requires_grad and p.is_leaf
+    (p * 2).sum().backward()
+    assert p.grad.tolist() == [2, 2, 2]
+    with pytest.raises(TypeError, match="data.*list"):
+        p.data = [1.0]
+    with pytest.raises(RuntimeError):
+        loss.backward()
+
+
 def test_views_share_memory_and_copies_do_not():
     x = minidl.from_numpy(RNG.standard_normal((2, 3, 4)))
     for view in (x[0], x.T, x.reshape(6, 4), x.permute(1, 0, 2), x.detach(), x.data, x.expand(5, 2, 3, 4), x.squeeze()):
@@ -174,6 +192,7 @@ BAD = {
     "text": (lambda: minidl.ones(2) + "a", TypeError, "str"),
     "cat shapes": (lambda: minidl.cat([minidl.ones(2, 3), minidl.ones(2, 2)]), RuntimeError, r"tensors\[1\].*\(2, 2\)"),
     "stack nothing": (lambda: minidl.stack([]), ValueError, "empty"),
+    "hook": (lambda: leaf(2).register_hook(3), TypeError, "hook.*int"),
     "len": (lambda: len(minidl.tensor(1)), TypeError, "0-d"),
 }
 

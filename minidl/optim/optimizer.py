@@ -78,6 +78,8 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
+                    if p.grad.shape != p.shape:
+                        raise ValueError(f"step: a gradient of shape {p.grad.shape} for a parameter of shape {p.shape}")
                     self.update(p, group)
                     p.version[0] += 1
         return loss

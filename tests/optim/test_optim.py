@@ -41,6 +41,14 @@ def test_parameters_stay_leaves_and_saved_ones_are_noticed():
     assert p.grad is None
 
 
+def test_a_gradient_of_another_shape_is_refused():
+    p = parameter(1.0, 2.0)
+    p.grad = minidl.ones(1, dtype=minidl.float64)
+    with pytest.raises(ValueError, match=r"\(1,\).*\(2,\)"):
+        SGD([p], lr=0.1).step()
+    assert p.tolist() == [1, 2]
+
+
 def test_frozen_parameters_stay():
     p, frozen = parameter(1.0), parameter(1.0)
     optimizer = SGD([p, frozen], lr=0.1, weight_decay=1.0)
