@@ -149,7 +149,8 @@ class OneCycleLR(LRScheduler):
         """The value at this step of a quantity that starts at the first and reaches one after the other at `ends`."""
         phase = next((i for i, end in enumerate(self.ends) if self.last_epoch <= end), len(self.ends) - 1)
         start, end = self.ends[phase - 1] if phase else 0.0, self.ends[phase]
-        share = (self.last_epoch - start) / (end - start) if end != start else 1.0
+        # The one step() after the cycle stays at its end, where PyTorch goes on in the same line, below 0.
+        share = min(1.0, (self.last_epoch - start) / (end - start)) if end != start else 1.0
         return self.anneal(values[phase], values[phase + 1], share)
 
     def anneal(self, start: float, end: float, share: float) -> float:

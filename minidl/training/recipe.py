@@ -31,9 +31,9 @@ SCHEDULES = ("onecycle", "multistep")
 
 # What differs between the datasets. `epochs` is sized for about three minutes at 300 images/s.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "cifar10": {"epochs": 1, "lr": 0.4, "holdout": 5000, "padding": 4, "flip": True},
-    "mnist": {"epochs": 1, "lr": 0.1, "holdout": 5000, "padding": 2, "flip": False},
-    "shapes10": {"epochs": 4, "lr": 0.1, "holdout": 1000, "padding": 2, "flip": False},
+    "cifar10": {"epochs": 1, "holdout": 5000, "padding": 2, "flip": True},
+    "mnist": {"epochs": 1, "holdout": 5000, "padding": 2, "flip": False},
+    "shapes10": {"epochs": 3, "holdout": 1000, "padding": 2, "flip": False},
 }
 SHAPES10_IMAGES = 10_000  # to train on; those held out come on top
 
@@ -54,7 +54,8 @@ class Recipe:
         momentum: of SGD, in Nesterov's form where above 0.
         weight_decay: on all parameters, as PyTorch does by default.
         label_smoothing: in [0, 1).
-        schedule: "onecycle" (up to `lr` and down to zero) or "multistep" (a tenth at each milestone).
+        schedule: "onecycle" (in straight lines up to `lr`, for a fifth of the steps, and down to zero) or "multistep"
+            (a tenth at each milestone).
         milestones: epochs, increasing; only for "multistep".
         seed: of the initial weights, the order of the images and the augmentation.
         holdout: training images held out for validation; 0 for none.
@@ -70,8 +71,8 @@ class Recipe:
     dataset: str
     model: str = "resnet20"
     epochs: int
-    batch_size: int = 128
-    lr: float
+    batch_size: int = 64
+    lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
@@ -221,7 +222,14 @@ def build(recipe: Recipe, data: str | Path | None = None, workers: int = 1) -> P
     )
     steps = len(train_loader)
     if recipe.schedule == "onecycle":
-        scheduler = OneCycleLR(optimizer, recipe.lr, total_steps=recipe.epochs * steps, cycle_momentum=False)
+        scheduler = OneCycleLR(
+            optimizer,
+            recipe.lr,
+            total_steps=recipe.epochs * steps,
+            pct_start=0.2,
+            anneal_strategy="linear",
+            cycle_momentum=False,
+        )
     else:
         scheduler = MultiStepLR(optimizer, [epoch * steps for epoch in recipe.milestones])
     criterion = CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
