@@ -5,66 +5,20 @@ output. The graph is therefore made of nodes: arrays that no backward needs go a
 """
 
 import itertools
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ContextDecorator
 from typing import Any
 
 import numpy as np
 
+from minidl.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.kernels import Kernel, array_type
 from minidl.ops.elementwise import add_forward
 
 __all__ = ["backward", "differentiable", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
-_local = threading.local()
 _clock = itertools.count()
 FREED = object()  # stands where a node's saved arrays were
-
-
-def is_grad_enabled() -> bool:
-    """Tell whether operations of this thread are recorded."""
-    return getattr(_local, "enabled", True)
-
-
-class set_grad_enabled:
-    """Record operations of this thread or not: at once as a call, until the end of the block as a context."""
-
-    def __init__(self, mode: bool):
-        self.mode, self._before = bool(mode), is_grad_enabled()
-        _local.enabled = self.mode
-
-    def __enter__(self) -> None:
-        _local.enabled = self.mode
-
-    def __exit__(self, *exception: object) -> None:
-        _local.enabled = self._before
-
-
-class _Mode(ContextDecorator):
-    """A context, also usable as a decorator, in which the mode is `enabled`."""
-
-    enabled: bool
-
-    def __enter__(self) -> None:
-        self._before = [*getattr(self, "_before", ()), is_grad_enabled()]  # a decorated function may call itself
-        _local.enabled = self.enabled
-
-    def __exit__(self, *exception: object) -> None:
-        *self._before, _local.enabled = self._before
-
-
-class no_grad(_Mode):
-    """Record nothing inside: `with no_grad(): ...` or `@no_grad()`."""
-
-    enabled = False
-
-
-class enable_grad(_Mode):
-    """Record again inside a `no_grad` block."""
-
-    enabled = True
 
 
 class TensorBase:
@@ -170,6 +124,7 @@ class differentiable:
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.with_saved(*inputs, **options)[0]
 
+    @np.errstate(all="ignore")  # NaN and Inf travel on in silence, as in PyTorch
     def with_saved(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
         """Return (y, saved): also what the forward text saved for backward, as arrays."""
         arrays = [x.array if isinstance(x, TensorBase) else x for x in inputs]
@@ -261,6 +216,7 @@ def as_tensor(g: Any) -> TensorBase:
     return g if isinstance(g, TensorBase) else TensorBase.tensor_type(g)
 
 
+@np.errstate(all="ignore")
 def sweep(
     outputs: Sequence[TensorBase],
     dys: Sequence[Any],

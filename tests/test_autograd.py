@@ -11,7 +11,7 @@ import minidl
 import minidl.nn.functional as F
 from minidl import autograd
 from minidl.autograd import FREED, differentiable
-from minidl.kernels import kernel
+from minidl.kernels import Kernel
 from minidl.ops.conv import conv2d_backward
 
 
@@ -174,9 +174,7 @@ def test_grad_computes_only_what_leads_to_its_inputs():
             visited.append(name)
             return (dy,)
 
-        forward.__name__, backward.__name__ = f"{name}_for_test_forward", f"{name}_for_test_backward"
-        forward.__module__ = backward.__module__ = f"test_{name}"
-        return differentiable(kernel(forward), kernel(backward))
+        return differentiable(Kernel(forward), Kernel(backward))
 
     x, y = leaf(1.0), leaf(2.0)
     z = op("a")(x) + op("b")(y)
@@ -333,6 +331,24 @@ def test_an_in_place_change_of_what_nobody_saved_is_fine():
         hidden.zero_()
     y.sum().backward()
     np.testing.assert_array_equal(x.grad.array, [2, 2])
+
+
+def test_the_factor_of_a_number_is_not_saved():
+    x = leaf(1.0, 2.0)
+    hidden = x + 1
+    y = hidden * 2 + 3 * hidden + hidden / 4
+    hidden.detach().zero_()
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.array, [5.25, 5.25])
+
+
+def test_nan_and_inf_travel_on_in_silence():
+    """Where NumPy would warn, which is an error here."""
+    x = minidl.tensor([0.0, -1.0], requires_grad=True)
+    y = x.log() + 1 / x
+    y.sum().backward()
+    np.testing.assert_array_equal(y.detach().array, [np.nan, np.nan])
+    np.testing.assert_array_equal(x.grad.array, [np.nan, -2])
 
 
 def test_an_in_place_operation_is_recorded():

@@ -41,28 +41,33 @@ def subtract_backward(dz, saved, needs):
     return dx, dy
 
 
+def beside(x, other):
+    """x, where the gradient by `other` may be asked for; a number has none, and what stands beside it is not kept."""
+    return x if hasattr(other, "shape") else None
+
+
 @kernel
 def multiply_forward(x, y):
-    return x * y, (x, y)
+    return x * y, (beside(x, y), beside(y, x), shape_of(x), shape_of(y))
 
 
 @kernel
 def multiply_backward(dz, saved, needs):
-    x, y = saved
-    dx = unbroadcast(dz * y, shape_of(x)) if needs[0] else None
-    dy = unbroadcast(dz * x, shape_of(y)) if needs[1] else None
+    x, y, x_shape, y_shape = saved
+    dx = unbroadcast(dz * y, x_shape) if needs[0] else None
+    dy = unbroadcast(dz * x, y_shape) if needs[1] else None
     return dx, dy
 
 
 @kernel
 def divide_forward(x, y):
-    return x / y, (x, y)
+    return x / y, (beside(x, y), y, shape_of(x))
 
 
 @kernel
 def divide_backward(dz, saved, needs):
-    x, y = saved
-    dx = unbroadcast(dz / y, shape_of(x)) if needs[0] else None
+    x, y, x_shape = saved
+    dx = unbroadcast(dz / y, x_shape) if needs[0] else None
     dy = unbroadcast(-dz * x / (y * y), shape_of(y)) if needs[1] else None
     return dx, dy
 
