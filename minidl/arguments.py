@@ -70,8 +70,12 @@ def new_shape(function: str, dims: tuple, shape: tuple[int, ...]) -> tuple[int, 
 
 
 def as_index(index: Any) -> tuple:
-    """An index as a tuple of slices, integers, None, Ellipsis, and arrays that belong to nobody else."""
-    return tuple(_part(p) for p in (index if isinstance(index, tuple) else (index,)))
+    """An index as a tuple of slices, integers, None, Ellipsis, and arrays that belong to nobody else.
+
+    It has an Ellipsis in any case: so NumPy returns a view also of a single element.
+    """
+    parts = tuple(_part(p) for p in (index if isinstance(index, tuple) else (index,)))
+    return parts if any(p is Ellipsis for p in parts) else (*parts, Ellipsis)
 
 
 def _part(part: Any) -> Any:

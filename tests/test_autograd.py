@@ -319,6 +319,14 @@ def test_an_in_place_change_of_a_saved_array_is_detected(change):
         y.backward()
 
 
+def test_a_single_element_is_a_view_too():
+    x = minidl.tensor([1.0, 2.0])
+    first = x[0]
+    x[0] = 5.0
+    first += 1
+    assert x.tolist() == [6, 2]
+
+
 def test_a_change_of_the_base_is_seen_through_a_saved_view():
     x = minidl.tensor(np.arange(6.0).reshape(2, 3))
     w = minidl.tensor(np.ones(3), requires_grad=True)
