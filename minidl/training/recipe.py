@@ -31,7 +31,7 @@ SCHEDULES = ("onecycle", "multistep")
 
 # What differs between the datasets. `epochs` is sized for about three minutes at 300 images/s.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "cifar10": {"epochs": 1, "holdout": 5000, "padding": 2, "flip": True},
+    "cifar10": {"epochs": 1, "holdout": 5000, "padding": 4, "flip": True},
     "mnist": {"epochs": 1, "holdout": 5000, "padding": 2, "flip": False},
     "shapes10": {"epochs": 3, "holdout": 1000, "padding": 2, "flip": False},
 }
@@ -71,8 +71,8 @@ class Recipe:
     dataset: str
     model: str = "resnet20"
     epochs: int
-    batch_size: int = 64
-    lr: float = 0.1
+    batch_size: int = 32
+    lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
