@@ -18,7 +18,7 @@ from minidl.optim.lr_scheduler import OneCycleLR
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--data", help="folder of CIFAR-10 (default: it is looked for)")
-parser.add_argument("--epochs", type=int, default=1, help="(default: 1; 10 give about 84 %%)")
+parser.add_argument("--epochs", type=int, default=1, help="(default: 1; 10 give about 83 %%)")
 parser.add_argument("--limit", type=int, help="use only so many images (default: all)")
 args = parser.parse_args()
 
@@ -31,7 +31,7 @@ if args.limit:
 normalize = Normalize(train.mean, train.std)
 augment = [RandomCrop(32, padding=4), RandomHorizontalFlip()] if root else [RandomCrop(32, padding=2)]
 train_loader = DataLoader(
-    train.with_transform(Compose([*augment, normalize])), batch_size=32, shuffle=True, num_workers=1, seed=0
+    train.with_transform(Compose([*augment, normalize])), batch_size=64, shuffle=True, num_workers=1, seed=0
 )
 test_loader = DataLoader(test.with_transform(normalize), batch_size=500)
 
@@ -39,9 +39,9 @@ test_loader = DataLoader(test.with_transform(normalize), batch_size=500)
 torch.manual_seed(0)
 model = get_model("resnet20")
 criterion = CrossEntropyLoss()
-optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 steps = args.epochs * len(train_loader)
-scheduler = OneCycleLR(optimizer, 0.05, steps, pct_start=0.2, anneal_strategy="linear", cycle_momentum=False)
+scheduler = OneCycleLR(optimizer, 0.1, steps, pct_start=0.2, anneal_strategy="linear", cycle_momentum=False)
 
 # train
 for epoch in range(args.epochs):

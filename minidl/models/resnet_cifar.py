@@ -29,18 +29,9 @@ class ResNetCIFAR(Module):
         num_classes: outputs.
         in_channels: channels of the images.
         shortcut: "A" zero padding (the paper's choice on CIFAR), "B" or "C" projection, None for the plain network.
-        zero_init_residual: begin with γ = 0 in the last batch norm of each residual block, so that every block is its
-            shortcut at first (Goyal et al. 2017, arXiv 1706.02677, section 5.1). A plain network never does.
     """
 
-    def __init__(
-        self,
-        blocks: int,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        shortcut: str | None = "A",
-        zero_init_residual: bool = True,
-    ):
+    def __init__(self, blocks: int, num_classes: int = 10, in_channels: int = 3, shortcut: str | None = "A"):
         super().__init__()
         if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
             raise ValueError(f"ResNetCIFAR: blocks must be a positive integer, got {blocks!r}")
@@ -56,9 +47,6 @@ class ResNetCIFAR(Module):
         self.avgpool = AdaptiveAvgPool2d(1)
         self.fc = Linear(channels, num_classes)
         self.apply(he_init)
-        for module in self.modules():
-            if zero_init_residual and isinstance(module, ResidualBlock) and module.downsample is not None:
-                init.zeros_(module.bn2.weight)
 
     def forward(self, x: Any) -> Any:
         x = F.relu(self.bn1(self.conv1(x)))

@@ -71,8 +71,8 @@ class Recipe:
     dataset: str
     model: str = "resnet20"
     epochs: int
-    batch_size: int = 32
-    lr: float = 0.05
+    batch_size: int = 64
+    lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
