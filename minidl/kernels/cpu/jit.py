@@ -38,7 +38,7 @@ def _cache_folder() -> Path | None:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         key.update(source.name.encode() + source.read_bytes())
     host = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
-    key.update(repr((numba.__version__, llvmlite.__version__, host, VECTOR_BYTES)).encode())
+    key.update(repr((numba.__version__, llvmlite.__version__, host, VECTOR_BYTES, config.BOUNDSCHECK)).encode())
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "minidl" / f"kernels-{key.hexdigest()[:16]}"
     try:
