@@ -10,6 +10,7 @@ from minidl.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enab
 from minidl.creation import *  # noqa: F403
 from minidl.functions import *  # noqa: F403
 from minidl.kernels import use_kernels
+from minidl.kernels.algorithms import get_conv_algorithm, set_conv_algorithm
 from minidl.kernels.threads import get_num_threads, set_num_threads
 from minidl.random import get_rng_state, manual_seed, set_rng_state
 from minidl.tensor import Tensor
@@ -29,6 +30,7 @@ __all__ = [
     "enable_grad",
     "float32",
     "float64",
+    "get_conv_algorithm",
     "get_num_threads",
     "get_rng_state",
     "int32",
@@ -40,6 +42,7 @@ __all__ = [
     "no_grad",
     "optim",
     "set_grad_enabled",
+    "set_conv_algorithm",
     "set_num_threads",
     "set_rng_state",
     "uint8",

@@ -13,6 +13,7 @@ import numpy as np
 
 from minidl.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.kernels import Kernel, array_type
+from minidl.kernels.deferred import Deferred, settled
 from minidl.ops.elementwise import add_forward
 
 __all__ = ["backward", "differentiable", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
@@ -21,22 +22,50 @@ _clock = itertools.count()
 FREED = object()  # stands where a node's saved arrays were
 
 
+class Memory:
+    """What Tensors of the same memory share: how often it was changed, and the results that still have to read it."""
+
+    __slots__ = ("changes", "waiting")
+
+    def __init__(self, changes: int = 0):
+        self.changes = changes
+        self.waiting: list[weakref.ref] = []
+
+    def about_to_change(self) -> None:
+        """Make the deferred arrays that depend on it."""
+        for reference in self.waiting:
+            if (y := reference()) is not None:
+                y.array  # noqa: B018
+        self.waiting = []
+
+
 class TensorBase:
     """What the graph knows of a Tensor: its array, its gradient, where it came from, and how often it was changed."""
 
-    __slots__ = ("__weakref__", "_requires_grad", "array", "grad", "hooks", "is_view", "node", "seen", "version")
+    __slots__ = ("__weakref__", "_requires_grad", "grad", "held", "hooks", "is_view", "memory", "node", "seen")
 
     tensor_type: type  # the class of results; minidl.tensor sets it
 
     def __init__(self, array: Any, requires_grad: bool = False, node: "Node | None" = None):
-        self.array = array
+        self.held = array  # the array, or a Deferred: its shape and dtype can be read without making it
         self.grad: TensorBase | None = None
         self.node = node
         self.hooks: dict[int, Callable] | None = None
-        self.version = [0]  # counts in-place changes; shared with every view of the same memory
-        self.seen = 0  # the version that `node` describes
+        self.memory = Memory()
+        self.seen = 0  # the changes of memory that `node` describes
         self.is_view = False
         self._requires_grad = requires_grad
+
+    @property
+    def array(self) -> Any:
+        """The NumPy (or CuPy) array."""
+        if isinstance(self.held, Deferred):
+            self.held = self.held.array
+        return self.held
+
+    @array.setter
+    def array(self, array: Any) -> None:
+        self.held = array
 
     @property
     def requires_grad(self) -> bool:
@@ -45,7 +74,11 @@ class TensorBase:
 
     def share_memory_of(self, other: "TensorBase") -> None:
         """Note that this Tensor is a view of `other`'s memory: a change of either is a change of both."""
-        self.version, self.seen, self.is_view = other.version, other.version[0], True
+        self.memory, self.seen, self.is_view = other.memory, other.memory.changes, True
+
+    def become(self, y: "TensorBase") -> None:
+        """Take over the array and the history of y, which nobody else has seen."""
+        self.held, self.node, self.memory, self.seen = y.held, y.node, y.memory, y.seen
 
     @property
     def edge(self) -> "Node | TensorBase":
@@ -75,12 +108,12 @@ class Node:
     def keep(self, saved: Any, inputs: Sequence[Any], output: TensorBase) -> None:
         """Keep `saved` for backward, and note the versions of the Tensors whose memory is in it."""
         self.saved, self.output = saved, weakref.ref(output)
-        self.shape = output.array.shape
+        self.shape = output.held.shape
         arrays = saved if isinstance(saved, tuple) else (saved,)
         arrays = [a for a in arrays if array_type(a) in ("cpu", "cuda")]
         tensors = [x for x in inputs if isinstance(x, TensorBase)] + [output]
         self.versions = [
-            (t.version, t.version[0], t.array.shape) for t in tensors if any(shares_memory(a, t.array) for a in arrays)
+            (t.memory, t.memory.changes, t.held.shape) for t in tensors if any(shares_memory(a, t.held) for a in arrays)
         ]
 
     def check_usable(self) -> None:
@@ -90,11 +123,11 @@ class Node:
                 f"{self.name}: the arrays saved for backward were freed by an earlier backward pass; "
                 "pass retain_graph=True to the first one, or compute the output again"
             )
-        for version, before, shape in self.versions:
-            if version[0] != before:
+        for memory, before, shape in self.versions:
+            if memory.changes != before:
                 raise RuntimeError(
                     f"{self.name}: an array of shape {shape} that it saved for backward was changed in place "
-                    f"({version[0] - before} time(s) since); change a copy (x.clone()) instead"
+                    f"({memory.changes - before} time(s) since); change a copy (x.clone()) instead"
                 )
 
     def __repr__(self) -> str:
@@ -127,24 +160,28 @@ class differentiable:
     @np.errstate(all="ignore")  # NaN and Inf travel on in silence, as in PyTorch
     def with_saved(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
         """Return (y, saved): also what the forward text saved for backward, as arrays."""
-        arrays = [x.array if isinstance(x, TensorBase) else x for x in inputs]
+        arrays = [x.held if isinstance(x, TensorBase) else x for x in inputs]
         y, saved = self.forward(*arrays, **options)
         y = np.asarray(y) if np.isscalar(y) else y  # NumPy's reductions return scalars
         tensors = [x for x in inputs if isinstance(x, TensorBase)]
         if not tensors:
-            return y, saved
+            return settled(y), saved
         output = TensorBase.tensor_type(y)
         if getattr(y, "base", None) is not None:
             for x in tensors:
-                if shares_memory(y, x.array):
+                if shares_memory(y, x.held):
                     output.share_memory_of(x)
+        if isinstance(y, Deferred):
+            for x in tensors:
+                if x.held.shape == y.shape:
+                    x.memory.waiting.append(weakref.ref(output))
         if is_grad_enabled():
             needs = tuple(isinstance(x, TensorBase) and x.requires_grad for x in inputs)
             if any(needs):
                 for x in tensors:
-                    if x.node is not None and x.seen != x.version[0]:
+                    if x.node is not None and x.seen != x.memory.changes:
                         raise RuntimeError(
-                            f"{self.__name__}: an input of shape {x.array.shape} is a view, made before its memory was "
+                            f"{self.__name__}: an input of shape {x.held.shape} is a view, made before its memory was "
                             "changed in place; take the view again"
                         )
                 output.node = Node(self.forward, self.backward, inputs, options, needs)
@@ -268,7 +305,7 @@ def sweep(
     for key, leaf in leaves.items():
         if leaf.hooks and key in gradients:
             gradients[key] = run_hooks(leaf.hooks, gradients[key], create_graph)
-    return gradients
+    return {key: settled(g) for key, g in gradients.items()}
 
 
 def initial_gradient(y: TensorBase, dy: Any) -> TensorBase:

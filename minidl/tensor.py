@@ -14,7 +14,7 @@ import numpy as np
 from minidl import autograd
 from minidl import primitives as op
 from minidl.arguments import as_axes, as_axis, as_dtype, as_index, as_shape, new_shape
-from minidl.autograd import TensorBase, is_grad_enabled
+from minidl.autograd import Memory, TensorBase, is_grad_enabled
 from minidl.kernels import array_type
 from minidl.primitives import floating, is_floating, matrix_product, operands, rank, to_dtype, unwrap
 from minidl.reductions import Reductions
@@ -95,13 +95,13 @@ class Tensor(Reductions):
     __slots__ = ()
 
     # --- what it is ---------------------------------------------------------------------------------------------
-    dtype = property(lambda self: self.array.dtype, doc="NumPy dtype.")
-    ndim = property(lambda self: self.array.ndim, doc="Number of axes.")
-    shape = property(lambda self: self.array.shape, doc="Extent of each axis.")
+    dtype = property(lambda self: self.held.dtype, doc="NumPy dtype.")
+    ndim = property(lambda self: self.held.ndim, doc="Number of axes.")
+    shape = property(lambda self: self.held.shape, doc="Extent of each axis.")
     is_leaf = property(lambda self: self.node is None, doc="Whether no recorded operation made it.")
     grad_fn = property(lambda self: self.node, doc="The node that made it, or None.")
     T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes reversed.")
-    device = property(lambda self: "cuda" if array_type(self.array) == "cuda" else "cpu", doc="'cpu' or 'cuda'.")
+    device = property(lambda self: "cuda" if array_type(self.held) == "cuda" else "cpu", doc="'cpu' or 'cuda'.")
 
     @TensorBase.requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -117,8 +117,8 @@ class Tensor(Reductions):
         if not isinstance(other, Tensor):
             raise TypeError(f"data: expected a Tensor, got {type(other).__name__}")
         self.array = other.array
-        self.version = [self.version[0] + 1]  # no longer the memory of its old views
-        self.seen = self.version[0]
+        self.memory = Memory(self.memory.changes + 1)  # no longer the memory of its old views
+        self.seen = self.memory.changes
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
         """Ask for gradients by this Tensor, or no longer."""
@@ -137,7 +137,7 @@ class Tensor(Reductions):
         return self.ndim
 
     def numel(self) -> int:
-        return self.array.size
+        return self.held.size
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -355,10 +355,11 @@ class Tensor(Reductions):
             source = op.cast(source.expand(*self.shape), dtype=self.dtype)
         if rank(source.dtype) > rank(self.dtype):
             raise RuntimeError(f"in-place change: {source.dtype} does not fit into {self.dtype}")
+        self.memory.about_to_change()
         np.copyto(self.array, source.array, casting="unsafe")
-        self.version[0] += 1
+        self.memory.changes += 1
         if recorded:
-            self.node, self.seen = source.node, self.version[0]
+            self.node, self.seen = source.node, self.memory.changes
         return self
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -371,8 +372,9 @@ class Tensor(Reductions):
             placed = value.expand(*place.shape).reshape(-1)[np.maximum(source, 0)] if place.size else value.sum()
             self.copy_(op.where(source >= 0, to_dtype(placed, self.dtype), self))
         else:
+            self.memory.about_to_change()
             self.array[index] = value.array
-            self.version[0] += 1
+            self.memory.changes += 1
 
     def zero_(self) -> "Tensor":
         return self.fill_(0)

@@ -67,12 +67,13 @@ def add_parser(commands: Any) -> None:
     how.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/MODEL-DATASET-n)")
     how.add_argument("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")
     how.add_argument("--save-every", type=float, default=60, metavar="S", help="seconds between saves (default: 60)")
+    how.add_argument("--no-test", dest="test", action="store_false", help="leave the test set alone while tuning")
     how.add_argument("--no-progress", dest="progress", action="store_false", help="no bar")
     add_machine_options(how)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, then test once."""
+    """Train, then test once, unless told to leave the test set alone."""
     apply_machine_options(args)
     resumed: Checkpoint | None = None
     if args.resume is not None:
@@ -111,10 +112,13 @@ def run(args: argparse.Namespace) -> int:
             report=lambda line: print(line, flush=True),
         )
         plot_curves(history, folder / CURVES, title=f"{recipe.model} on {recipe.dataset}, seed {recipe.seed}")
+        files = f"checkpoint: {folder / CHECKPOINT}\nlog: {folder / LOG}\ncurve: {folder / CURVES}"
+        if not args.test:
+            print(files, flush=True)
+            return 0
         test = load_dataset(recipe, "test", data)
         result = evaluate(parts.model, evaluation_loader(test, args.workers), parts.criterion)
-    print(f"test: loss {result['loss']:.4f}, top-5 {percent(result['top5'])}, {len(test):,} images")
-    print(f"checkpoint: {folder / CHECKPOINT}\nlog: {folder / LOG}\ncurve: {folder / CURVES}")
+    print(f"test: loss {result['loss']:.4f}, top-5 {percent(result['top5'])}, {len(test):,} images\n{files}")
     print(f"test accuracy: {percent(result['top1'])}", flush=True)
     return 0
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl.kernels.deferred import Deferred, settled
+
 __all__ = ["Kernel", "array_type", "get_kernel", "kernel", "kernels_enabled", "list_kernels", "override", "overrides"]
 __all__ += ["use_kernels"]
 
@@ -37,7 +39,7 @@ _local = threading.local()
 
 def array_type(x: Any) -> str | None:
     """Name the kind of array that `x` is: "cpu" (NumPy), "cuda" (CuPy), "tensor", or None for anything else."""
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray | Deferred):
         return "cpu"
     if type(x).__module__.startswith("cupy"):
         return "cuda"
@@ -56,6 +58,11 @@ class Kernel:
         device = array_type(args[0])
         if device == "tensor":  # NEP 18, as NumPy's own functions do: the Tensor decides
             return type(args[0]).__array_function__(args[0], self, (type(args[0]),), args, options)
+        if any(isinstance(a, Deferred) for a in args):
+            for fits, function in overrides(self.name, "deferred") if kernels_enabled() else ():
+                if fits(*args, **options):
+                    return function(*args, **options)
+            args = tuple(settled(a) for a in args)
         if kernels_enabled() and device is not None:
             for fits, function in overrides(self.name, device):
                 if fits(*args, **options):
@@ -77,7 +84,8 @@ def kernel(text: Callable[..., Any]) -> Kernel:
 def override(name: str, device: str, when: Callable[..., bool] = lambda *args, **options: True):
     """Register the decorated function as the kernel of text `name` on `device`, for calls that `when` accepts.
 
-    `when` gets the call's own arguments. The first registered override that fits is taken.
+    `when` gets the call's own arguments. The first registered override that fits is taken. On the device "deferred"
+    it gets the `Deferred` arrays among them as they are (see minidl.kernels.deferred); elsewhere they are made first.
 
     Raises:
         ValueError: there is no text of that name.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["get_num_threads", "run", "set_num_threads"]
+__all__ = ["at_fork", "get_num_threads", "run", "set_num_threads"]
 
 
 def _available() -> int:
@@ -89,5 +89,10 @@ def _forget_workers() -> None:
     _starting = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_workers)
+def at_fork(function: Callable[[], None]) -> None:
+    """Call `function` first thing in every forked child, where the system forks."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+
+
+at_fork(_forget_workers)

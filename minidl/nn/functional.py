@@ -10,6 +10,7 @@ import numpy as np
 
 from minidl import primitives as op
 from minidl.autograd import TensorBase, differentiable
+from minidl.kernels.deferred import Deferred
 from minidl.nn.checks import require
 from minidl.nn.geometry import adaptive_weights, as_pair, conv_padding, pool_window, sliding, window_divisor
 from minidl.nn.losses import cross_entropy, log_softmax, one_hot, softmax
@@ -246,7 +247,7 @@ def batch_norm(
 def update_running(running: Any, new: np.ndarray, momentum: float) -> None:
     unwrap(running)[...] = (1 - momentum) * unwrap(running) + momentum * new
     if isinstance(running, TensorBase):
-        running.version[0] += 1
+        running.memory.changes += 1
 
 
 def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
@@ -283,9 +284,12 @@ def relu(x: Any, inplace: bool = False) -> Any:
     y = op.relu(x)
     if not inplace:
         return y
-    if isinstance(x, TensorBase):
-        return x.copy_(y)
-    x[...] = y
+    if not isinstance(x, TensorBase):
+        x[...] = y
+    elif isinstance(x.held, Deferred):
+        x.become(y)
+    else:
+        x.copy_(y)
     return x
 
 

@@ -81,7 +81,7 @@ class Optimizer:
                     if p.grad.shape != p.shape:
                         raise ValueError(f"step: a gradient of shape {p.grad.shape} for a parameter of shape {p.shape}")
                     self.update(p, group)
-                    p.version[0] += 1
+                    p.memory.changes += 1
         return loss
 
     def update(self, p: Tensor, group: dict[str, Any]) -> None:

@@ -1,18 +1,24 @@
-"""Batch norm on rows (m, C) of contiguous channels: two passes forward, two passes backward.
+"""Batch norm on rows (m, C) of contiguous channels, with the addition and the ReLU that follow it.
 
-Four of the six derivatives are one number per channel, so the backward's first pass makes two sums per channel, the
-paper's dvar and dmean follow from them, and the second pass writes dx. Sums are collected in float64, one row of
-partial sums for each fixed block of rows, so they do not depend on the number of threads.
+Forward: one pass makes the moments of the batch; the result is deferred, and one pass more writes γ x̂ + β, or the
+ReLU of it, or of its sum with a shortcut. Backward: four of the six derivatives are one number per channel, so one pass
+makes two sums per channel, the paper's dvar and dmean follow from them, and one pass writes dx; where the gradient
+comes through a ReLU, both passes cut it on the way. Sums are collected in float64, one row of partial sums for each
+fixed block of rows, so they do not depend on the number of threads.
 """
 
 import numpy as np
 
 from minidl.kernels import override, threads
+from minidl.kernels.cpu.buffers import empty_like, is_buffer
+from minidl.kernels.cpu.elementwise import is_masked
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.layout import floats, rows, unrows
+from minidl.kernels.deferred import Deferred, settled
 
 BLOCKS = 64  # partial sums
 RUN = 32  # rows that are summed in the dtype of x before they are added in float64
+JOINED = 256  # numbers in a row: narrower ones are joined, so that the inner loops are long
 
 
 @jit
@@ -34,16 +40,27 @@ def moments(start, stop, x, shift, sums, squares):
 
 
 @jit
-def scale_and_shift(start, stop, x, mean, scale, beta, y):
-    """y = (x - mean) scale + beta for blocks start..stop."""
+def scale_and_shift(start, stop, x, mean, scale, beta, low, y):
+    """y = max((x - mean) scale + beta, low) for blocks start..stop."""
     m, C = x.shape
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):
-            y[i, c] = (x[i, c] - mean[c]) * scale[c] + beta[c]
+            v = (x[i, c] - mean[c]) * scale[c] + beta[c]
+            y[i, c] = low if v <= low else v  # NaN passes
 
 
 @jit
-def gradient_sums(start, stop, dy, x, mean, dbeta, dcentred):
+def scale_shift_and_add(start, stop, x, mean, scale, beta, low, y, other):
+    """y = max((x - mean) scale + beta + other, low) for blocks start..stop."""
+    m, C = x.shape
+    for i in range(m * start // BLOCKS, m * stop // BLOCKS):
+        for c in range(C):
+            v = (x[i, c] - mean[c]) * scale[c] + beta[c] + other[i, c]
+            y[i, c] = low if v <= low else v
+
+
+@jit
+def gradient_sums(start, stop, x, mean, dbeta, dcentred, dy):
     """dbeta = Σ dy and Σ dy (x - mean) for blocks start..stop."""
     m, C = x.shape
     s, q = np.empty(C, x.dtype), np.empty(C, x.dtype)
@@ -60,7 +77,26 @@ def gradient_sums(start, stop, dy, x, mean, dbeta, dcentred):
 
 
 @jit
-def input_gradient(start, stop, dy, x, mean, by_dy, by_centred, constant, dx):
+def masked_gradient_sums(start, stop, x, mean, dbeta, dcentred, dy, mask):
+    """As gradient_sums, where only the dy with mask > 0 (or NaN) count."""
+    (m, C), zero = x.shape, x.dtype.type(0)
+    s, q = np.empty(C, x.dtype), np.empty(C, x.dtype)
+    for t in range(start, stop):
+        for first in range(m * t // BLOCKS, m * (t + 1) // BLOCKS, RUN):
+            s[:], q[:] = 0, 0
+            for i in range(first, min(first + RUN, m * (t + 1) // BLOCKS)):
+                for c in range(C):
+                    d = dy[i, c]
+                    d = zero if mask[i, c] <= zero else d
+                    s[c] += d
+                    q[c] += d * (x[i, c] - mean[c])
+            for c in range(C):
+                dbeta[t, c] += s[c]
+                dcentred[t, c] += q[c]
+
+
+@jit
+def input_gradient(start, stop, x, mean, by_dy, by_centred, constant, dx, dy):
     """dx = by_dy dy + by_centred (x - mean) + constant for blocks start..stop."""
     m, C = x.shape
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
@@ -68,11 +104,33 @@ def input_gradient(start, stop, dy, x, mean, by_dy, by_centred, constant, dx):
             dx[i, c] = by_dy[c] * dy[i, c] + by_centred[c] * (x[i, c] - mean[c]) + constant[c]
 
 
-def sums_over_rows(kernel, r, *arrays):
-    """Run a summing kernel; the two sums (C,) in float64."""
-    first, second = np.zeros((BLOCKS, r.shape[1])), np.zeros((BLOCKS, r.shape[1]))
-    threads.run(kernel, BLOCKS, *arrays, first, second)
-    return first.sum(axis=0), second.sum(axis=0)
+@jit
+def masked_input_gradient(start, stop, x, mean, by_dy, by_centred, constant, dx, dy, mask):
+    """As input_gradient, where dy is 0 unless mask > 0 (or NaN)."""
+    (m, C), zero = x.shape, x.dtype.type(0)
+    for i in range(m * start // BLOCKS, m * stop // BLOCKS):
+        for c in range(C):
+            d = dy[i, c]
+            d = zero if mask[i, c] <= zero else d
+            dx[i, c] = by_dy[c] * d + by_centred[c] * (x[i, c] - mean[c]) + constant[c]
+
+
+def join(*arrays):
+    """Rows (m, C) as fewer rows of `repeats` times as many channels, and parameters (C,) repeated to that length."""
+    m, C = arrays[0].shape
+    repeats = max(1, min(m, JOINED // C))
+    while m % repeats:
+        repeats -= 1
+    joined = [a.reshape(m // repeats, -1) if a.ndim == 2 else np.tile(a, repeats) for a in arrays]
+    return repeats, joined
+
+
+def sums_over_rows(kernel, x, shift, *others):
+    """Run a summing kernel over rows; the two sums (C,) in float64."""
+    repeats, (x, shift, *others) = join(x, shift, *others)
+    first, second = np.zeros((2, BLOCKS, x.shape[1]))
+    threads.run(kernel, BLOCKS, x, shift, first, second, *others)
+    return (s.reshape(BLOCKS * repeats, -1).sum(axis=0) for s in (first, second))
 
 
 def kept(v, x):
@@ -80,27 +138,80 @@ def kept(v, x):
     return v.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 2))[None]
 
 
+# --- forward ------------------------------------------------------------------------------------------------------
+
+
+def normalize(x, mean, scale, beta, other=None, low=-np.inf):
+    """max((x - mean) scale + beta + other, low) for x, other (N, C, ...) and mean, scale, beta (C,)."""
+    r = rows(x)
+    y = empty_like(r)
+    arrays = [r, mean, scale, beta, y] + ([] if other is None else [rows(other)])
+    _, (r_, mean, scale, beta, y_, *other_) = join(*arrays)
+    kernel = scale_shift_and_add if other_ else scale_and_shift
+    threads.run(kernel, BLOCKS, r_, mean, scale, beta, x.dtype.type(low), y_, *other_)
+    return unrows(y, x)
+
+
+def deferred(x, *others):
+    """`normalize(x, *others)`, later if nobody else can change what it reads."""
+    if is_buffer(x) and all(is_buffer(o) for o in others if o.ndim > 1):
+        return Deferred(x, normalize, x, *others)
+    return normalize(x, *others)
+
+
 @override("batch_norm_forward", "cpu", when=lambda x, gamma, beta, **_: floats(x, gamma, beta))
 def batch_norm_forward(x, gamma, beta, *, eps):
     r = rows(x)
     m, shift = len(r), r[0].copy()
-    total, squares = sums_over_rows(moments, r, r, shift)
+    total, squares = sums_over_rows(moments, r, shift)
     mean = shift + total / m
     var = np.maximum(squares / m - (total / m) ** 2, 0)
     inv_std = 1 / np.sqrt(var + eps)
-    y = np.empty_like(r)
-    scale = (gamma * inv_std).astype(x.dtype)
-    threads.run(scale_and_shift, BLOCKS, r, mean.astype(x.dtype), scale, np.ascontiguousarray(beta), y)
-    return unrows(y, x), (x, gamma, kept(mean, x), kept(var, x), kept(inv_std, x))
+    y = deferred(x, mean.astype(x.dtype), (gamma * inv_std).astype(x.dtype), np.array(beta))
+    return y, (x, gamma, kept(mean, x), kept(var, x), kept(inv_std, x))
 
 
-@override("batch_norm_backward", "cpu", when=lambda dy, saved, needs: floats(dy, *saved[:2]))
-def batch_norm_backward(dy, saved, needs):
-    x, gamma, mean, var, inv_std = saved
-    dy_r, r = rows(dy), rows(x)
-    m, mean = len(r), mean.reshape(-1)
-    dbeta, dcentred = sums_over_rows(gradient_sums, r, dy_r, r, mean)
-    inv_std = inv_std.reshape(-1).astype(np.float64)
+@override("batch_norm_inference_forward", "cpu", when=lambda x, *params, **_: floats(x, *params))
+def batch_norm_inference_forward(x, gamma, beta, mean, var, *, eps):
+    inv_std = 1 / np.sqrt(var + eps)
+    y = deferred(x, *(np.array(v, x.dtype) for v in (mean, gamma * inv_std, beta)))
+    return y, (x, gamma, mean, inv_std)
+
+
+def is_normalized(x):
+    return isinstance(x, Deferred) and x.make is normalize and not x.is_made
+
+
+def is_summand(x):
+    return is_normalized(x) and len(x.sources) == 4
+
+
+@override("relu_forward", "deferred", when=is_normalized)
+def relu_of_batch_norm(x):
+    y = normalize(*x.sources, low=0)
+    return y, y
+
+
+@override(
+    "add_forward",
+    "deferred",
+    when=lambda x, y: (is_summand(x) or is_summand(y)) and x.shape == y.shape and x.dtype == y.dtype,
+)
+def add_to_batch_norm(x, y):
+    bn, other = (x, y) if is_summand(x) else (y, x)
+    return deferred(*bn.sources, settled(other)), (x.shape, y.shape)
+
+
+# --- backward -----------------------------------------------------------------------------------------------------
+
+
+def gradients(saved, needs, *dy):
+    """(dx, dgamma, dbeta) for dy, or for dy and the mask that it is cut by."""
+    x, gamma, mean, _, inv_std = saved
+    masked, r, mean = len(dy) == 2, rows(x), mean.reshape(-1)
+    dy = [rows(d) for d in dy]
+    dbeta, dcentred = sums_over_rows(masked_gradient_sums if masked else gradient_sums, r, mean, *dy)
+    m, inv_std = len(r), inv_std.reshape(-1).astype(np.float64)
     # fmt: off
     dgamma = dcentred * inv_std
     dvar   = gamma * dcentred * -0.5 * inv_std**3
@@ -108,18 +219,23 @@ def batch_norm_backward(dy, saved, needs):
     # fmt: on
     dx = None
     if needs[0]:
-        dx = np.empty_like(r)
+        dx = empty_like(r)
         coefficients = [v.astype(x.dtype) for v in (gamma * inv_std, dvar * 2 / m, dmean / m)]
-        threads.run(input_gradient, BLOCKS, dy_r, r, mean, *coefficients, dx)
+        _, joined = join(r, mean, *coefficients, dx, *dy)
+        threads.run(masked_input_gradient if masked else input_gradient, BLOCKS, *joined)
         dx = unrows(dx, x)
     return dx, dgamma.astype(x.dtype) if needs[1] else None, dbeta.astype(x.dtype) if needs[2] else None
 
 
-@override("batch_norm_inference_forward", "cpu", when=lambda x, *params, **_: floats(x, *params))
-def batch_norm_inference_forward(x, gamma, beta, mean, var, *, eps):
-    inv_std = 1 / np.sqrt(var + eps)
-    r = rows(x)
-    y = np.empty_like(r)
-    scale, mean_, beta = (np.ascontiguousarray(v, x.dtype) for v in (gamma * inv_std, mean, beta))
-    threads.run(scale_and_shift, BLOCKS, r, mean_, scale, beta, y)
-    return unrows(y, x), (x, gamma, mean, inv_std)
+@override("batch_norm_backward", "cpu", when=lambda dy, saved, needs: floats(dy, *saved[:2]))
+def batch_norm_backward(dy, saved, needs):
+    return gradients(saved, needs, dy)
+
+
+@override(
+    "batch_norm_backward",
+    "deferred",
+    when=lambda dy, saved, needs: is_masked(dy) and floats(*dy.sources, *saved[:2]),
+)
+def batch_norm_backward_through_relu(dy, saved, needs):
+    return gradients(saved, needs, *dy.sources)

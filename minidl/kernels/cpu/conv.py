@@ -5,9 +5,14 @@ in panels of a few output channels, (groups, panels, KH KW C/groups, PANEL): wha
 is contiguous.
 """
 
+import math
+
 import numpy as np
 
 from minidl.kernels import override, threads
+from minidl.kernels.algorithms import get_conv_algorithm
+from minidl.kernels.cpu import winograd
+from minidl.kernels.cpu.buffers import empty
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
@@ -74,13 +79,13 @@ def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, di
         for n in range(N * t // T, N * (t + 1) // T):
             pad_into(padded, x[n], top, left)
             for h in range(0, OH, block):
-                R, ib = min(block, OH - h), (n * OH + h) * OW * OC
+                R, ib, begun = min(block, OH - h), (n * OH + h) * OW * OC, n > N * t // T or h > 0
                 for i in range(KH):
                     row = (h * SH + i * DH) * WP * C
                     if runs:
                         product(
                             KW * C, OC, a, row, 1, SH * WP * C, SW * C, b, ib, OW * OC, OC,
-                            dw, i * KW * C * OC, OC, R, OW, 1,
+                            dw, i * KW * C * OC, OC, R, OW, begun,
                         )  # fmt: skip
                     else:
                         for g in range(groups):
@@ -88,7 +93,7 @@ def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, di
                                 product(
                                     CG, OCG, a, row + j * DW * C + g * CG, 1, SH * WP * C, SW * C,
                                     b, ib + g * OCG, OW * OC, OC,
-                                    dw, ((g * KH + i) * KW + j) * CG * OCG, OCG, R, OW, 1,
+                                    dw, ((g * KH + i) * KW + j) * CG * OCG, OCG, R, OW, begun,
                                 )  # fmt: skip
 
 
@@ -130,38 +135,25 @@ def geometry(window, H, W):
     return size, window.kernel_size, window.stride, (top, left), window.dilation
 
 
+def takes_winograd(window, groups, dtype, N, C, OC):
+    algorithm = get_conv_algorithm()
+    return (
+        algorithm in ("auto", "winograd")
+        and winograd.fits(window, groups, dtype, C, OC)
+        and (algorithm == "winograd" or winograd.pays(window, N))
+    )
+
+
 def correlate(x, weight, bias, window, groups):
-    """Run `forward` on channels-last x (N, H, W, C): y (N, OH, OW, OC)."""
-    N, H, W, _ = x.shape
-    y = np.empty((N, *window.output, weight.shape[0]), x.dtype)
+    """Channels-last x (N, H, W, C) convolved: y (N, OH, OW, OC)."""
+    (N, H, W, C), OC = x.shape, weight.shape[0]
+    if takes_winograd(window, groups, x.dtype, N, C, OC):
+        bias = np.zeros(OC, x.dtype) if bias is None else np.ascontiguousarray(bias)
+        return winograd.correlate(x, weight.swapaxes(0, 1), bias, window.output, *window.padding)
+    y = empty((N, *window.output, OC), x.dtype)
     bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     threads.run(forward, N, x, panels(weight, groups), bias, y, *geometry(window, H, W), groups)
     return y
-
-
-@override("conv2d_forward", "cpu", when=lambda x, weight, bias, **_: floats(x, weight, bias))
-def conv2d_forward(x, weight, bias, *, window, groups):
-    y = correlate(channels_last(x), weight, bias, window, groups)
-    return y.transpose(0, 3, 1, 2), (x, weight, window, groups)
-
-
-@override("conv2d_backward", "cpu", when=lambda dy, saved, needs: floats(dy, *saved[:2]))
-def conv2d_backward(dy, saved, needs):
-    x, weight, window, groups = saved
-    (N, _, H, W), (OC, CG, KH, KW) = x.shape, weight.shape
-    dy = channels_last(dy)
-    dx = dweight = dbias = None
-    if needs[0]:
-        dx = conv2d_dx(dy, weight, window, groups, x.shape).transpose(0, 3, 1, 2)
-    if needs[1]:
-        T = max(1, min(PARTS, N, PART_BYTES // weight.nbytes))
-        parts = np.zeros((T, weight.size), x.dtype)
-        threads.run(weight_gradient, T, channels_last(x), dy, parts, *geometry(window, H, W), groups)
-        packed = parts.sum(axis=0).reshape(groups, KH, KW, CG, OC // groups)
-        dweight = np.ascontiguousarray(packed.transpose(0, 4, 3, 1, 2)).reshape(weight.shape)
-    if needs[2]:
-        dbias = dy.sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
-    return dx, dweight, dbias
 
 
 def conv2d_dx(dy, weight, window, groups, shape):
@@ -173,6 +165,42 @@ def conv2d_dx(dy, weight, window, groups, shape):
         flipped = flipped.reshape(C, OC // groups, KH, KW)
         return correlate(dy, flipped, None, window._replace(padding=reach, output=(H, W)), groups)
     w = np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
-    dx = np.empty((N, H, W, C), dy.dtype)
+    dx = empty((N, H, W, C), dy.dtype)
     threads.run(input_gradient, N, dy, w.reshape(-1), dx, *geometry(window, H, W), groups)
     return dx
+
+
+def conv2d_dweight(x, dy, shape, window, groups):
+    """The weight gradient of the given shape, for channels-last x and dy."""
+    (N, H, W, C), (OC, CG, KH, KW) = x.shape, shape
+    if takes_winograd(window, groups, x.dtype, N, C, OC):
+        return winograd.conv2d_dweight(x, dy, *window.padding)
+    T = max(1, min(PARTS, N, PART_BYTES // (math.prod(shape) * x.itemsize)))
+    parts = np.empty((T, math.prod(shape)), x.dtype)
+    threads.run(weight_gradient, T, x, dy, parts, *geometry(window, H, W), groups)
+    packed = parts.sum(axis=0).reshape(groups, KH, KW, CG, OC // groups)
+    return np.ascontiguousarray(packed.transpose(0, 4, 3, 1, 2)).reshape(shape)
+
+
+def as_kernel(*arrays):
+    return get_conv_algorithm() != "text" and floats(*arrays)
+
+
+@override("conv2d_forward", "cpu", when=lambda x, weight, bias, **_: as_kernel(x, weight, bias))
+def conv2d_forward(x, weight, bias, *, window, groups):
+    y = correlate(channels_last(x), weight, bias, window, groups)
+    return y.transpose(0, 3, 1, 2), (x, weight, window, groups)
+
+
+@override("conv2d_backward", "cpu", when=lambda dy, saved, needs: as_kernel(dy, *saved[:2]))
+def conv2d_backward(dy, saved, needs):
+    x, weight, window, groups = saved
+    dy = channels_last(dy)
+    dx = dweight = dbias = None
+    if needs[0]:
+        dx = conv2d_dx(dy, weight, window, groups, x.shape).transpose(0, 3, 1, 2)
+    if needs[1]:
+        dweight = conv2d_dweight(channels_last(x), dy, weight.shape, window, groups)
+    if needs[2]:
+        dbias = dy.sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
+    return dx, dweight, dbias

@@ -1,10 +1,15 @@
-"""ReLU and addition over whole activations, at memory speed on all threads."""
+"""ReLU and addition over whole activations, at memory speed on all threads.
+
+The gradient that passes a ReLU is deferred: batch norm and additions cut it on their own way through memory.
+"""
 
 import numpy as np
 
 from minidl.kernels import override, threads
+from minidl.kernels.cpu.buffers import empty_like
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.layout import flat, floats, in_one_order
+from minidl.kernels.deferred import Deferred, settled
 
 BLOCK = 1 << 14  # numbers per task
 SMALL = 1 << 15  # below this NumPy is as fast
@@ -30,6 +35,16 @@ def relu_backward_block(start, stop, dy, y, dx):
 
 
 @jit
+def add_masked_block(start, stop, x, dy, y, z):
+    zero = y.dtype.type(0)
+    part = slice(start * BLOCK, stop * BLOCK)
+    x, dy, y, z = x[part], dy[part], y[part], z[part]
+    for i in range(y.size):
+        d = dy[i]
+        z[i] = x[i] + (zero if y[i] <= zero else d)
+
+
+@jit
 def add_block(start, stop, x, y, z):
     part = slice(start * BLOCK, stop * BLOCK)
     x, y, z = x[part], y[part], z[part]
@@ -40,7 +55,7 @@ def add_block(start, stop, x, y, z):
 def over(kernel, *arrays):
     """Run a kernel over the numbers of arrays of one shape and a new one like them, which is returned."""
     arrays = in_one_order(*arrays)
-    out = np.empty_like(arrays[0])
+    out = empty_like(arrays[0])
     threads.run(kernel, -(-out.size // BLOCK), *(flat(a) for a in arrays), flat(out))
     return out
 
@@ -58,11 +73,32 @@ def relu_forward(x):
     return y, y
 
 
+def masked(dy, y):
+    """dy where y > 0 (or NaN), else 0."""
+    return over(relu_backward_block, dy, y)
+
+
+def is_masked(x):
+    return isinstance(x, Deferred) and x.make is masked and not x.is_made
+
+
 @override("relu_backward", "cpu", when=lambda dy, y, needs: large(dy, y))
 def relu_backward(dy, y, needs):
-    return (over(relu_backward_block, dy, y),)
+    return (Deferred(dy, masked, dy, y),)
 
 
 @override("add_forward", "cpu", when=large)
 def add_forward(x, y):
     return over(add_block, x, y), (x.shape, y.shape)
+
+
+@override("add_forward", "deferred", when=lambda x, y: (is_masked(x) or is_masked(y)) and x.shape == y.shape)
+def add_masked(x, y):
+    gradient, other = (x, y) if is_masked(x) else (y, x)
+    dy, mask = gradient.sources  # before `other` is made, which may be the same
+    return over(add_masked_block, settled(other), dy, mask), (x.shape, y.shape)
+
+
+@override("add_backward", "deferred", when=lambda dy, saved, needs: all(shape == dy.shape for shape in saved))
+def add_backward(dy, saved, needs):
+    return tuple(dy if need else None for need in needs)

@@ -7,16 +7,13 @@ neighbouring output pixels are rows of A that overlap (rs = stride * C), so no i
 the weight gradient (rs = 1, cs = stride * C: A transposed) and a plain matrix product (R = 1).
 """
 
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.vectors import I64, Emitter, data
 
 __all__ = ["product"]
-
-I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
 def micro_kernel(P, Q, vector=True):
@@ -35,35 +32,9 @@ def micro_kernel(P, Q, vector=True):
 
 def emit(context, builder, signature, args, P, Q, vector):
     a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate = args
-    scalar = context.get_value_type(signature.args[0].dtype)
-    lanes = VECTOR_BYTES // (8 if isinstance(scalar, ir.DoubleType) else 4) if vector else 1
-    packed = ir.VectorType(scalar, lanes) if vector else scalar
-    suffix = (
-        ("f64" if isinstance(scalar, ir.DoubleType) else "f32")
-        if not vector
-        else (f"v{lanes}f{64 if isinstance(scalar, ir.DoubleType) else 32}")
-    )
-    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(packed, [packed] * 3), f"llvm.fma.{suffix}")
-    zero, align = ir.Constant(packed, [0.0] * lanes if vector else 0.0), 8 if isinstance(scalar, ir.DoubleType) else 4
-
-    def data(array, kind, offset):
-        return builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
-
-    def pointer(base, offset):
-        return builder.bitcast(builder.gep(base, [offset]), packed.as_pointer())
-
-    def load(base, offset):
-        value = builder.load(pointer(base, offset))
-        value.align = align
-        return value
-
-    def splat(value):
-        if not vector:
-            return value
-        one = builder.insert_element(ir.Constant(packed, ir.Undefined), value, I32(0))
-        return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
-
-    a, b, c = (data(x, signature.args[i], o) for x, i, o in ((a, 0, ia), (b, 5, ib), (c, 9, ic)))
+    emitter = Emitter(builder, context.get_value_type(signature.args[0].dtype), None if vector else 1)
+    load, packed, lanes, fma = emitter.load, emitter.type, emitter.lanes, emitter.fma()
+    a, b, c = (data(context, builder, signature.args[i], x, o) for i, x, o in ((0, a, ia), (5, b, ib), (9, c, ic)))
     columns = [I64(q * lanes) for q in range(Q)]
     rows = [builder.gep(c, [builder.mul(I64(p), ldc)]) for p in range(P)]
     a_rows = [builder.mul(I64(p), rs) for p in range(P)]
@@ -80,7 +51,7 @@ def emit(context, builder, signature, args, P, Q, vector):
     builder.position_at_end(outer)
     r, a_r, b_r = builder.phi(I64), builder.phi(a.type), builder.phi(b.type)
     sums_r = [builder.phi(packed) for _ in range(P * Q)]
-    for block, sums in ((entry, [zero] * (P * Q)), (reload, start)):
+    for block, sums in ((entry, [emitter.zero] * (P * Q)), (reload, start)):
         r.add_incoming(I64(0), block)
         a_r.add_incoming(a, block)
         b_r.add_incoming(b, block)
@@ -94,7 +65,7 @@ def emit(context, builder, signature, args, P, Q, vector):
     vectors = [load(b_k, column) for column in columns]
     new = []
     for p in range(P):
-        a_p = splat(builder.load(builder.gep(a_k, [a_rows[p]])))
+        a_p = emitter.splat(builder.load(builder.gep(a_k, [a_rows[p]])))
         new += [builder.call(fma, [a_p, vectors[q], sums_k[p * Q + q]]) for q in range(Q)]
     k_next = builder.add(k, I64(1))
     for phi, first, later in (
@@ -121,7 +92,7 @@ def emit(context, builder, signature, args, P, Q, vector):
     builder.position_at_end(end)
     for p in range(P):
         for q in range(Q):
-            builder.store(new[p * Q + q], pointer(rows[p], columns[q])).align = align
+            emitter.store(new[p * Q + q], rows[p], columns[q])
     return context.get_dummy_value()
 
 

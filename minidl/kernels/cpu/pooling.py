@@ -3,6 +3,7 @@
 import numpy as np
 
 from minidl.kernels import override, threads
+from minidl.kernels.cpu.buffers import empty
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.layout import channels_last, floats
 
@@ -46,6 +47,6 @@ def adaptive_avg_pool2d_forward(x, *, rows, columns):
 @override("adaptive_avg_pool2d_backward", "cpu", when=lambda dy, saved, needs: whole_image(dy, *saved))
 def adaptive_avg_pool2d_backward(dy, saved, needs):
     (N, C), H, W = dy.shape[:2], saved[0].shape[1], saved[1].shape[1]
-    dx = np.empty((N, H * W, C), dy.dtype)
+    dx = empty((N, H * W, C), dy.dtype)
     threads.run(spread_over_pixels, N, np.ascontiguousarray(dy).reshape(N, C), dx)
     return (dx.reshape(N, H, W, C).transpose(0, 3, 1, 2),)

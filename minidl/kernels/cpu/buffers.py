@@ -1,0 +1,109 @@
+"""Memory for activations and gradients, reused by the next step instead of returned to the system.
+
+New pages cost a fault each and arrive cold; a block that was in use a moment ago is neither. Blocks start at a cache
+line, so that no vector of channels lies across two.
+"""
+
+import threading
+
+import numpy as np
+
+from minidl.kernels.threads import at_fork
+
+__all__ = ["empty", "empty_like", "is_buffer"]
+
+LEAST = 1 << 16  # bytes; smaller arrays are NumPy's business
+SPARE = 64 << 20  # bytes of free blocks that are always kept
+LINE = 64  # bytes of a cache line
+
+_lock = threading.RLock()  # a block may be freed (by a garbage collection) while this thread holds it
+_free: dict[int, list[np.ndarray]] = {}  # by size
+_bytes = {"used": 0, "free": 0}
+
+
+class Block:
+    """Memory in use; goes back when the last array that views it is gone."""
+
+    __slots__ = ("__array_interface__", "memory")
+
+    def __init__(self, memory, shape, dtype):
+        self.memory = memory
+        self.__array_interface__ = {
+            "data": (memory.ctypes.data, False),
+            "shape": shape,
+            "typestr": dtype.str,
+            "version": 3,
+        }
+
+    def __del__(self):
+        with _lock:
+            _free.setdefault(self.memory.size, []).append(self.memory)
+            _bytes["used"] -= self.memory.size
+            _bytes["free"] += self.memory.size
+
+
+def empty(shape, dtype):
+    """As np.empty, from a block that was used before if one fits."""
+    dtype = np.dtype(dtype)
+    size = dtype.itemsize
+    for extent in shape:
+        size *= extent
+    if size < LEAST:
+        return np.empty(shape, dtype)
+    size = rounded(size)
+    with _lock:
+        blocks = _free.get(size)
+        if blocks:
+            memory = blocks.pop()
+            _bytes["free"] -= size
+        else:
+            release(max(SPARE, _bytes["used"]))
+            memory = aligned(size)
+        _bytes["used"] += size
+    return np.asarray(Block(memory, shape, dtype))
+
+
+def empty_like(x):
+    """As np.empty_like for x with contiguous channels (or rows): the same order of axes in memory."""
+    if x.flags.c_contiguous:
+        return empty(x.shape, x.dtype)
+    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+    return empty(tuple(x.shape[axis] for axis in order), x.dtype).transpose(np.argsort(order))
+
+
+def rounded(size):
+    """The size of the block for so many bytes: at most an eighth more."""
+    step = 1 << max(size.bit_length() - 4, 12)
+    return -(-size // step) * step
+
+
+def aligned(size):
+    memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size]
+
+
+def release(limit):
+    """Return free blocks to the system, until `limit` bytes of them are left."""
+    for size in list(_free):
+        while _free[size] and _bytes["free"] > limit:
+            _free[size].pop(0)
+            _bytes["free"] -= size
+        if not _free[size]:
+            del _free[size]
+
+
+def is_buffer(x):
+    """Whether the memory of x is such a block: then only views made from it can name it."""
+    while isinstance(x, np.ndarray):
+        x = x.base
+    return isinstance(x, Block)
+
+
+def _forget():
+    """A forked child starts with a lock that nobody holds."""
+    global _lock
+    _lock = threading.RLock()
+
+
+at_fork(_forget)

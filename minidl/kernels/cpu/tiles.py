@@ -1,0 +1,167 @@
+"""The transforms of Winograd's F(4x4, 3x3) as generated code over vectors of channels.
+
+Four outputs of a 3-tap filter are a product of two polynomials taken at six points: 0, ±a, ±b, ∞. With a = 1/√2 and
+b = √2 most constants are powers of two and float32 loses about half of what it loses at the usual 0, ±1, ±2, ∞. Each
+function below is one of the matrices (Lavin & Gray 2015, arXiv 1509.09308: y = Aᵀ [(G g) * (Bᵀ d)]), written out; a
+tile takes it along its columns, then along its rows. `*_tile` move one tile of one vector of channels:
+
+    input_tile            6x6 pixels of an image   -> Bᵀ d B   -> 36 planes
+    gradient_tile         4x4 pixels of dy         -> A dy Aᵀ  -> 36 planes
+    output_tile           36 planes                -> Aᵀ m A   -> 4x4 pixels
+    weight_tile           3x3 taps                 -> G g Gᵀ   -> 36 planes
+    weight_gradient_tile  36 planes                -> Gᵀ u G   -> 3x3 taps
+
+Pixels are named by the offsets of their rows and columns; what lies outside of the image (a negative sum) is read as
+zero and not written.
+"""
+
+import math
+
+from numba import types
+from numba.extending import intrinsic
+
+from minidl.kernels.cpu.vectors import I64, Emitter, Vector, data
+
+__all__ = ["gradient_tile", "input_tile", "output_tile", "weight_gradient_tile", "weight_tile"]
+
+a, b = math.sqrt(0.5), math.sqrt(2)  # a² = 1/2, b² = 2
+
+
+# fmt: off
+def bt(d0, d1, d2, d3, d4, d5):
+    even_a, odd_a = d4 - 2.0 * d2, a * (d3 - 2.0 * d1)
+    even_b, odd_b = d4 - 0.5 * d2, b * (d3 - 0.5 * d1)
+    return (d0 - 2.5 * d2 + d4, even_a + odd_a, even_a - odd_a,
+            even_b + odd_b, even_b - odd_b, d1 - 2.5 * d3 + d5)
+
+
+def at(m0, m1, m2, m3, m4, m5):
+    sum_a, dif_a = m1 + m2, m1 - m2
+    sum_b, dif_b = m3 + m4, m3 - m4
+    return (m0 + sum_a + sum_b,
+            a * dif_a + b * dif_b,
+            0.5 * sum_a + 2.0 * sum_b,
+            a / 2 * dif_a + 2 * b * dif_b + m5)
+
+
+def transposed_at(y0, y1, y2, y3):
+    even_a, odd_a = y0 + 0.5 * y2, a * y1 + a / 2 * y3
+    even_b, odd_b = y0 + 2.0 * y2, b * y1 + 2 * b * y3
+    return y0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, y3
+
+
+def g(g0, g1, g2):
+    even_a, odd_a = -2 / 3 * g0 + -1 / 3 * g2, -2 / 3 * a * g1
+    even_b, odd_b = 1 / 6 * g0 + 1 / 3 * g2, 1 / 6 * b * g1
+    return g0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, g2
+
+
+def transposed_g(u0, u1, u2, u3, u4, u5):
+    sum_a, dif_a = u1 + u2, u1 - u2
+    sum_b, dif_b = u3 + u4, u3 - u4
+    return (u0 + -2 / 3 * sum_a + 1 / 6 * sum_b,
+            -2 / 3 * a * dif_a + 1 / 6 * b * dif_b,
+            -1 / 3 * sum_a + 1 / 3 * sum_b + u5)
+# fmt: on
+
+
+def both_ways(transform, tile):
+    """The transform of each column of a tile (a list of rows), then of each row of what comes out."""
+    columns = [transform(*column) for column in zip(*tile, strict=True)]
+    return [transform(*row) for row in zip(*columns, strict=True)]
+
+
+def offsets(context, builder, kind, array, n):
+    """The first n numbers of an array of offsets."""
+    start = data(context, builder, kind, array)
+    return [builder.load(builder.gep(start, [I64(i)])) for i in range(n)]
+
+
+def pixels_to_planes(transform, n):
+    """Make the intrinsic that takes n x n pixels of `image` from channel c on to planes[i + k plane]."""
+
+    @intrinsic
+    def tile(typingctx, image, rows, columns, c, planes, i, plane):
+        def codegen(context, builder, signature, args):
+            image, rows, columns, c, planes, i, plane = args
+            emitter = Emitter(builder, context.get_value_type(signature.args[0].dtype))
+            image = data(context, builder, signature.args[0], image)
+            planes = data(context, builder, signature.args[4], planes, i)
+            rows = offsets(context, builder, signature.args[1], rows, n)
+            columns = [builder.add(x, c) for x in offsets(context, builder, signature.args[2], columns, n)]
+
+            def pixel(row, column):
+                offset = builder.add(row, column)
+                inside = builder.icmp_signed(">=", offset, I64(0))
+                value = emitter.load(image, builder.select(inside, offset, I64(0)))
+                return Vector(emitter, builder.select(inside, value, emitter.zero))
+
+            result = both_ways(transform, [[pixel(row, column) for column in columns] for row in rows])
+            store_planes(emitter, result, planes, plane)
+            return context.get_dummy_value()
+
+        n_ = types.intp
+        return types.void(image, rows, columns, n_, planes, n_, n_), codegen
+
+    return tile
+
+
+def planes_to_planes(transform, n):
+    """Make the intrinsic that takes n x n vectors source[i + k step] to planes[j + k plane]."""
+
+    @intrinsic
+    def tile(typingctx, source, i, step, planes, j, plane):
+        def codegen(context, builder, signature, args):
+            source, i, step, planes, j, plane = args
+            emitter = Emitter(builder, context.get_value_type(signature.args[0].dtype))
+            source = data(context, builder, signature.args[0], source, i)
+            planes = data(context, builder, signature.args[3], planes, j)
+            store_planes(emitter, both_ways(transform, load_planes(emitter, source, step, n)), planes, plane)
+            return context.get_dummy_value()
+
+        n_ = types.intp
+        return types.void(source, n_, n_, planes, n_, n_), codegen
+
+    return tile
+
+
+def load_planes(emitter, source, step, n):
+    offset = [emitter.builder.mul(I64(k), step) for k in range(n * n)]
+    return [[Vector(emitter, emitter.load(source, offset[n * i + j])) for j in range(n)] for i in range(n)]
+
+
+def store_planes(emitter, tile, planes, plane):
+    for k, value in enumerate(value for row in tile for value in row):
+        emitter.store(value.value, planes, emitter.builder.mul(I64(k), plane))
+
+
+@intrinsic
+def output_tile(typingctx, planes, i, plane, bias, image, rows, columns, c, waste):
+    """Write at(planes[i + k plane]) + bias[c:] to image[rows + columns + c:], or to `waste` where that is outside."""
+
+    def codegen(context, builder, signature, args):
+        planes, i, plane, bias, image, rows, columns, c, waste = args
+        emitter = Emitter(builder, context.get_value_type(signature.args[0].dtype))
+        kinds = signature.args
+        planes = data(context, builder, kinds[0], planes, i)
+        result = both_ways(at, load_planes(emitter, planes, plane, 6))
+        bias = Vector(emitter, emitter.load(data(context, builder, kinds[3], bias), c))
+        image, waste = data(context, builder, kinds[4], image), data(context, builder, kinds[8], waste)
+        rows = offsets(context, builder, kinds[5], rows, 4)
+        columns = [builder.add(x, c) for x in offsets(context, builder, kinds[6], columns, 4)]
+        for row, values in zip(rows, result, strict=True):
+            for column, value in zip(columns, values, strict=True):
+                offset = builder.add(row, column)
+                inside = builder.icmp_signed(">=", offset, I64(0))
+                target = builder.select(inside, builder.gep(image, [offset]), waste)
+                emitter.store((value + bias).value, target, I64(0))
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(planes, n, n, bias, image, rows, columns, n, waste), codegen
+
+
+input_tile = pixels_to_planes(bt, 6)
+gradient_tile = pixels_to_planes(transposed_at, 4)
+weight_tile = planes_to_planes(g, 3)
+weight_gradient_tile = planes_to_planes(transposed_g, 6)

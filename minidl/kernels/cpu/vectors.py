@@ -1,0 +1,75 @@
+"""Vectors in generated code: a value of the LLVM builder with + - *, so that what is emitted reads like the formula."""
+
+import llvmlite.ir as ir
+from numba.core import cgutils
+
+from minidl.kernels.cpu.jit import VECTOR_BYTES
+
+__all__ = ["I64", "Emitter", "Vector", "data"]
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+FLAGS = ("contract",)  # a product and a sum may become one fma
+
+
+class Vector:
+    """A vector while code is emitted; numbers in a formula become vectors of that number."""
+
+    def __init__(self, emitter, value):
+        self.emitter, self.value = emitter, value
+
+    def _binary(self, name, other):
+        value = getattr(self.emitter.builder, name)(self.value, other.value, flags=FLAGS)
+        return Vector(self.emitter, value)
+
+    def __add__(self, other):
+        return self._binary("fadd", other)
+
+    def __sub__(self, other):
+        return self._binary("fsub", other)
+
+    def __rmul__(self, number):
+        return self._binary("fmul", self.emitter.constant(number))
+
+
+class Emitter:
+    """Loads and stores of vectors of one dtype (or, with lanes 1, of single numbers) in the function being built."""
+
+    def __init__(self, builder, scalar, lanes=None):
+        self.builder, self.scalar = builder, scalar
+        self.itemsize = 8 if isinstance(scalar, ir.DoubleType) else 4
+        self.lanes = VECTOR_BYTES // self.itemsize if lanes is None else lanes
+        self.type = scalar if self.lanes == 1 else ir.VectorType(scalar, self.lanes)
+        self.zero = ir.Constant(self.type, 0.0 if self.lanes == 1 else [0.0] * self.lanes)
+
+    def constant(self, number):
+        return Vector(self, ir.Constant(self.type, number if self.lanes == 1 else [float(number)] * self.lanes))
+
+    def pointer(self, base, offset):
+        return self.builder.bitcast(self.builder.gep(base, [offset]), self.type.as_pointer())
+
+    def load(self, base, offset):
+        value = self.builder.load(self.pointer(base, offset))
+        value.align = self.itemsize
+        return value
+
+    def store(self, value, base, offset):
+        self.builder.store(value, self.pointer(base, offset)).align = self.itemsize
+
+    def splat(self, value):
+        """One number in every lane."""
+        if self.lanes == 1:
+            return value
+        one = self.builder.insert_element(ir.Constant(self.type, ir.Undefined), value, I32(0))
+        return self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+
+    def fma(self):
+        """The function a b + c with one rounding."""
+        kind = f"f{8 * self.itemsize}" if self.lanes == 1 else f"v{self.lanes}f{8 * self.itemsize}"
+        signature = ir.FunctionType(self.type, [self.type] * 3)
+        return cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.fma.{kind}")
+
+
+def data(context, builder, kind, array, offset=None):
+    """The address of an array's element `offset`, in numbers of its dtype."""
+    start = context.make_array(kind)(context, builder, array).data
+    return start if offset is None else builder.gep(start, [offset])

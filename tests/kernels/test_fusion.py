@@ -1,0 +1,222 @@
+"""Deferred arrays: batch norm, addition and ReLU in one pass give what each would give alone, to whoever looks."""
+
+import gc
+
+import numpy as np
+import pytest
+
+import minidl
+import minidl.nn as nn
+import minidl.nn.functional as F
+from minidl.kernels.deferred import Deferred
+
+SHAPE = (4, 16, 24, 24)  # enough numbers for a buffer
+
+
+def array(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape or SHAPE).astype(np.float32)
+
+
+@pytest.fixture
+def parts():
+    """conv -> batch norm, with everything that flows in."""
+    x = minidl.tensor(array(0), requires_grad=True)
+    w = minidl.tensor(array(1, 16, 16, 1, 1), requires_grad=True)
+    gamma, beta = (minidl.tensor(array(s, 16) + 1, requires_grad=True) for s in (2, 3))
+    return x, w, gamma, beta
+
+
+def normalized(parts, training=True):
+    x, w, gamma, beta = parts
+    mean, var = minidl.zeros(16), minidl.ones(16)
+    return F.batch_norm(F.conv2d(x, w), mean, var, gamma, beta, training=training)
+
+
+def outcome(parts, function, training=True, kernels=True):
+    """y and all gradients of function(batch norm, x); exact with kernels=False."""
+    with minidl.use_kernels(kernels):
+        for p in parts:
+            p.grad = None
+        y = function(normalized(parts, training), parts[0])
+        y.backward(array(9, *y.shape))
+        return [y.detach().array, *(p.grad.array for p in parts)]
+
+
+FUNCTIONS = {
+    "relu": lambda h, x: F.relu(h),
+    "relu in place": lambda h, x: F.relu(h, inplace=True),
+    "relu method": lambda h, x: h.relu(),
+    "module": lambda h, x: nn.ReLU(inplace=True)(h),
+    "sum": lambda h, x: F.relu(h + x),
+    "sum, swapped": lambda h, x: F.relu(x + h),
+    "sum with a computed shortcut": lambda h, x: F.relu(h + x * 2),
+    "added in place": lambda h, x: F.relu(h.__iadd__(x)),
+    "two normalised": lambda h, x: F.relu(h + F.batch_norm(x * 3, None, None, training=True)),
+    "twice itself": lambda h, x: F.relu(h + h),
+    "used twice": lambda h, x: F.relu(h) + h * 0.5,
+    "no relu": lambda h, x: h + x,
+    "alone": lambda h, x: h * 1,
+    "relu of relu": lambda h, x: F.relu(F.relu(h) - 0.1),
+    "broadcast": lambda h, x: F.relu(h + minidl.tensor(array(5, 16, 1, 1))),
+    "looked at": lambda h, x: F.relu(h) if h.array is not None else None,
+    "sum looked at": lambda h, x: looked_at(h + x).relu(),
+    "one residual after the other": lambda h, x: F.relu(F.relu(h + x) + F.relu(h)),
+}
+
+
+def looked_at(x):
+    assert isinstance(x.array, np.ndarray)
+    return x
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_same_values_and_gradients_as_the_texts(parts, name, training):
+    found = outcome(parts, FUNCTIONS[name], training)
+    expected = outcome(parts, FUNCTIONS[name], training, kernels=False)
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(f, e, rtol=2e-4, atol=2e-4 * np.abs(e).max())
+
+
+def test_fusion_happens(parts):
+    """Else the tests above would compare nothing."""
+    h = normalized(parts)
+    assert isinstance(h.held, Deferred) and h.shape == SHAPE and h.dtype == np.float32
+    y = F.relu(h + parts[0] * 1)
+    assert isinstance(h.held, Deferred) and not h.held.is_made
+    assert isinstance(y.held, np.ndarray)
+    F.relu(h, inplace=True)
+    assert isinstance(h.held, np.ndarray)
+
+
+def test_a_users_array_is_never_read_later():
+    x = array(0)
+    h = F.batch_norm(minidl.tensor(x), None, None, training=True)
+    assert isinstance(h.held, np.ndarray)
+    assert isinstance(F.batch_norm(x, None, None, training=True), np.ndarray)
+    kept = minidl.from_numpy(x)
+    shifted = F.batch_norm(kept * 1, None, None, training=True) + kept
+    expected = shifted.array.copy()
+    x[:] = 0
+    np.testing.assert_array_equal(shifted.array, expected)
+
+
+def test_in_place_changes_come_after_what_was_computed_before(parts):
+    def values(kernels):
+        with minidl.use_kernels(kernels), minidl.no_grad():
+            c = F.conv2d(parts[0], parts[1])
+            h = F.batch_norm(c, None, None, training=True)
+            s = h + c
+            c.mul_(100)
+            c[0] = 7
+            gamma_before = [t.array.copy() for t in (h, s)]
+            return [*gamma_before, F.relu(s).array]
+
+    for f, e in zip(values(True), values(False), strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_may_change_before_the_look(parts):
+    h = normalized(parts)
+    with minidl.no_grad():
+        parts[2].fill_(0)
+        parts[3].fill_(5)
+    assert np.std(h.array) > 0.1
+
+
+def test_hooks_and_retained_gradients_see_the_intermediate_values(parts):
+    def seen(kernels):
+        found = []
+        with minidl.use_kernels(kernels):
+            h = normalized(parts)
+            h.retain_grad()
+            h.register_hook(lambda g: found.append(g.array.copy()))
+            s = h + parts[0]
+            s.register_hook(lambda g: g * 2)
+            F.relu(s).backward(array(9))
+            return [*found, h.grad.array, h.array, s.array]
+
+    for f, e in zip(seen(True), seen(False), strict=True):
+        np.testing.assert_allclose(f, e, rtol=2e-4, atol=2e-4 * np.abs(e).max())
+
+
+def test_gradients_by_an_intermediate_value(parts):
+    h = normalized(parts)
+    y = F.relu(h + parts[0])
+    (dh,) = minidl.autograd.grad(y, h, array(9))
+    assert isinstance(dh.held, np.ndarray)
+    np.testing.assert_array_equal(dh.array, np.where(y.array > 0, array(9), 0))
+
+
+def test_gradients_of_leaves_are_arrays_of_their_own():
+    x = minidl.tensor(array(0), requires_grad=True)
+    y = F.relu(x)
+    dy = array(1)
+    y.backward(dy)
+    assert isinstance(x.grad.held, np.ndarray)
+    expected = x.grad.array.copy()
+    dy[:] = 0
+    with minidl.no_grad():
+        y.fill_(0)
+    np.testing.assert_array_equal(x.grad.array, expected)
+
+
+def test_second_derivatives(parts):
+    """Through the fused forward, against the texts."""
+
+    def second(kernels):
+        with minidl.use_kernels(kernels):
+            x, w, gamma, beta = parts
+            y = F.relu(normalized(parts) + x)
+            (dw,) = minidl.autograd.grad((y * y).sum(), w, create_graph=True)
+            return minidl.autograd.grad((dw * dw).sum(), [x, gamma])
+
+    for f, e in zip(second(True), second(False), strict=True):
+        np.testing.assert_allclose(f.array, e.array, rtol=2e-3, atol=2e-3 * np.abs(e.array).max())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_inf_pass(parts, bad):
+    with minidl.no_grad():
+        parts[0][1, 2, 3, 4] = bad
+
+        def values(kernels):
+            with minidl.use_kernels(kernels):
+                return F.relu(normalized(parts, training=False) + parts[0]).array
+
+        np.testing.assert_array_equal(np.isnan(values(True)), np.isnan(values(False)))
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 5, 3), (64, 3, 16, 16), (3, 300, 2, 2), (8, 16, 9, 9), (128, 33)])
+def test_rows_of_any_width(shape):
+    """Narrow rows are joined, whatever their number."""
+    x = minidl.tensor(array(0, *shape) + 3, requires_grad=True)
+    w = minidl.tensor(array(1, shape[1]), requires_grad=True)
+
+    def values(kernels):
+        x.grad = w.grad = None
+        with minidl.use_kernels(kernels):
+            y = F.batch_norm(x, None, None, w, training=True)
+            y.backward(array(2, *shape))
+            return y.detach().array, x.grad.array, w.grad.array
+
+    for f, e in zip(values(True), values(False), strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4 * np.abs(e).max())
+
+
+def test_buffers_are_reused_and_given_back():
+    from minidl.kernels.cpu import buffers
+
+    gc.collect()
+    a = buffers.empty((300, 300), np.float32)
+    address, used = a.ctypes.data, buffers._bytes["used"]
+    assert address % buffers.LINE == 0 and buffers.is_buffer(a[1:].T) and not buffers.is_buffer(np.empty(9))
+    view = a[0]
+    del a
+    assert buffers._bytes["used"] == used  # the view still reads it
+    del view
+    assert buffers._bytes["used"] < used
+    b = buffers.empty((300, 300), np.float32)
+    assert b.ctypes.data == address
+    buffers.release(0)
+    assert buffers._bytes["free"] == 0
