@@ -17,12 +17,14 @@ zero and not written.
 
 import math
 
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minidl.kernels.cpu.vectors import I64, Emitter, Vector, data
+from minidl.kernels.cpu.vectors import I8, I32, I64, Emitter, Vector, data
 
-__all__ = ["gradient_tile", "input_tile", "output_tile", "weight_gradient_tile", "weight_tile"]
+__all__ = ["gradient_tile", "input_tile", "output_tile", "prefetch", "weight_gradient_tile", "weight_tile"]
 
 a, b = math.sqrt(0.5), math.sqrt(2)  # a² = 1/2, b² = 2
 
@@ -165,3 +167,19 @@ input_tile = pixels_to_planes(bt, 6)
 gradient_tile = pixels_to_planes(transposed_at, 4)
 weight_tile = planes_to_planes(g, 3)
 weight_gradient_tile = planes_to_planes(transposed_g, 6)
+
+
+@intrinsic
+def prefetch(typingctx, array, i, write):
+    """Ask for the cache line of array[i], to be written if the constant `write` says so; any i will do."""
+    if not isinstance(write, types.Literal):
+        return None
+
+    def codegen(context, builder, signature, args):
+        address = builder.bitcast(data(context, builder, signature.args[0], *args[:2]), I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [address, I32(write.literal_value), I32(3), I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, write), codegen

@@ -5,9 +5,9 @@ from numba.core import cgutils
 
 from minidl.kernels.cpu.jit import VECTOR_BYTES
 
-__all__ = ["I64", "Emitter", "Vector", "data"]
+__all__ = ["I8", "I32", "I64", "Emitter", "Vector", "data"]
 
-I32, I64 = ir.IntType(32), ir.IntType(64)
+I8, I32, I64 = map(ir.IntType, (8, 32, 64))
 FLAGS = ("contract",)  # a product and a sum may become one fma
 
 

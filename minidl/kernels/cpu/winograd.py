@@ -11,14 +11,24 @@ from minidl.kernels import threads
 from minidl.kernels.cpu.buffers import empty
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.micro import product
-from minidl.kernels.cpu.tiles import gradient_tile, input_tile, output_tile, weight_gradient_tile, weight_tile
+from minidl.kernels.cpu.tiles import (
+    gradient_tile,
+    input_tile,
+    output_tile,
+    prefetch,
+    weight_gradient_tile,
+    weight_tile,
+)
 
 LANES = VECTOR_BYTES // 4
 PANEL = 2 * LANES  # output channels that the micro-kernel takes at a time
 OUTSIDE = -(1 << 40)  # offset of a row or column outside of the image: any sum with it is negative
-BLOCK_BYTES = 384 << 10  # of all planes of a block of tiles: they stay in the L2 cache
+BLOCK_BYTES = 320 << 10  # of all planes of a block of tiles in `forward`: they stay in the L2 cache
+BLOCK = 64  # tiles of a block in `weight_gradient`
 PARTS = 8  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
-WIDE = 128  # output channels of a partial weight gradient
+PART_BYTES = 16 << 20  # that all of them together may take
+WIDE = 64  # output channels of a task of the weight gradient
+GROUP = 8  # input channels that `collect` takes at a time
 PAD = 16  # numbers between planes: a power of two as their distance would throw all into one cache set
 
 
@@ -27,6 +37,21 @@ def set_offsets(offsets, count, first, extent, step, base):
     """Offsets of `count` pixels in a line from `first` on: OUTSIDE where it leaves 0 <= pixel < extent."""
     for k in range(count):
         offsets[k] = base + (first + k) * step if 0 <= first + k < extent else OUTSIDE
+
+
+@jit
+def ask_for(image, tile, down, across, H, W, C, begin, channels, write):
+    """Have the 4x4 pixels of a tile brought to the cache; where it hangs over the edge, something beside it."""
+    n, r = divmod(tile, down * across)
+    first = ((n * H + r // across * 4) * W + r % across * 4) * C + begin
+    for h in range(4):
+        for w in range(4):
+            for k in range(0, channels, LANES):
+                here = first + (h * W + w) * C + k
+                if write:
+                    prefetch(image, here, 1)
+                else:
+                    prefetch(image, here, 0)
 
 
 @jit
@@ -45,8 +70,10 @@ def forward(start, stop, x, u, bias, y, block, top, left):
             n, r = divmod(first + i, down * across)
             set_offsets(rows, 6, r // across * 4 - top, H, W * C, n * H * W * C)
             set_offsets(columns, 6, r % across * 4 - left, W, C, 0)
+            ask_for(a, first + i + block, down, across, H, W, C, 0, C, False)
             for k in range(0, C, LANES):
                 input_tile(a, rows, columns, k, v, i * C + k, v_plane)
+            ask_for(c, first + i, down, across, OH, OW, OC, 0, OC, True)
         for e in range(36):
             for o in range(0, OC, PANEL):
                 width = min(PANEL, OC - o)
@@ -86,10 +113,12 @@ def weight_gradient(start, stop, x, dy, parts, block, wide, top, left):
                 n, r = divmod(first + i, down * across)
                 set_offsets(rows, 6, r // across * 4 - top, H, W * C, n * H * W * C)
                 set_offsets(columns, 6, r % across * 4 - left, W, C, 0)
+                ask_for(a, first + i + 8, down, across, H, W, C, 0, C, False)
                 for k in range(0, C, LANES):
                     input_tile(a, rows, columns, k, v, i * C + k, v_plane)
                 set_offsets(rows, 4, r // across * 4, OH, OW * OC, n * OH * OW * OC + begin)
                 set_offsets(columns, 4, r % across * 4, OW, OC, 0)
+                ask_for(b, first + i + 8, down, across, OH, OW, OC, begin, channels, False)
                 for k in range(0, channels, LANES):
                     panel = k // PANEL * PANEL
                     width = min(PANEL, channels - panel)
@@ -121,24 +150,26 @@ def transform_weights(start, stop, w, u):
 
 @jit
 def collect(start, stop, parts, wide, dweight):
-    """dweight = Gᵀ Σ_t parts[t] G for input channels start..stop; dweight (OC, C, 3, 3)."""
+    """dweight = Gᵀ Σ_t parts[t] G for groups start..stop of input channels; dweight (OC, C, 3, 3)."""
     OC, C = dweight.shape[:2]
     T, runs = parts.shape[:2]
-    total, taps = np.empty((36, wide), parts.dtype), np.empty((9, wide), parts.dtype)
+    total, taps = np.empty((36, GROUP * wide), parts.dtype), np.empty((9, wide), parts.dtype)
     source, target = total.reshape(-1), taps.reshape(-1)
-    for c in range(start, stop):
+    for first in range(start * GROUP, min(stop * GROUP, C), GROUP):
+        count = min(GROUP, C - first)
         for run in range(runs):
             begin, channels = run * wide, min(wide, OC - run * wide)
             for e in range(36):
-                here = (e * C + c) * wide
-                total[e] = parts[0, run, here : here + wide]
+                here = (e * C + first) * wide
+                total[e, : count * wide] = parts[0, run, here : here + count * wide]
                 for t in range(1, T):
-                    total[e] += parts[t, run, here : here + wide]
-            for o in range(0, channels, LANES):
-                weight_gradient_tile(source, o, wide, target, o, wide)
-            for o in range(channels):
-                for k in range(9):
-                    dweight[begin + o, c, k // 3, k % 3] = taps[k, o]
+                    total[e, : count * wide] += parts[t, run, here : here + count * wide]
+            for c in range(count):
+                for o in range(0, channels, LANES):
+                    weight_gradient_tile(source, c * wide + o, GROUP * wide, target, o, wide)
+                for o in range(channels):
+                    for k in range(9):
+                        dweight[begin + o, first + c, k // 3, k % 3] = taps[k, o]
 
 
 def fits(window, groups, dtype, C, OC):
@@ -161,7 +192,7 @@ def pays(window, N):
 
 def block_size(numbers):
     """Tiles of a block whose planes hold so many numbers a tile: a multiple of 8."""
-    return min(64, max(16, BLOCK_BYTES // (36 * 4 * numbers) // 8 * 8))
+    return min(32, max(16, BLOCK_BYTES // (36 * 4 * numbers) // 8 * 8))
 
 
 def correlate(x, w, bias, output, top, left):
@@ -181,9 +212,9 @@ def conv2d_dweight(x, dy, top, left):
     (N, OH, OW, OC), C = dy.shape, x.shape[3]
     tiles = N * -(-OH // 4) * -(-OW // 4)
     wide = min(WIDE, OC)
-    T, runs = min(PARTS, max(1, tiles // 64)), -(-OC // wide)
+    T, runs = max(1, min(PARTS, tiles // BLOCK, PART_BYTES // (36 * C * OC * x.itemsize))), -(-OC // wide)
     parts = empty((T, runs, 36 * C * wide), x.dtype)
-    threads.run(weight_gradient, T * runs, x, dy, parts, block_size(C + wide), wide, top, left)
+    threads.run(weight_gradient, T * runs, x, dy, parts, BLOCK, wide, top, left)
     dweight = np.empty((OC, C, 3, 3), x.dtype)
-    threads.run(collect, C, parts, wide, dweight)
+    threads.run(collect, -(-C // GROUP), parts, wide, dweight)
     return dweight
