@@ -81,11 +81,12 @@ def test_override_against_text(case, dtype, layout):
     arrays = [a if a is None else layout(a.astype(dtype)) for a in case.inputs()]
     before = [None if a is None else a.copy() for a in arrays]
     exact_arrays = [None if a is None else a.astype(np.longdouble) for a in arrays]
-    text_y, text_saved = text_of(case.op, "forward").text(*arrays, **case.options)
+    options = {k: v.astype(dtype) if getattr(v, "ndim", 0) else v for k, v in case.options.items()}
+    text_y, text_saved = text_of(case.op, "forward").text(*arrays, **options)
     exact_y, exact_saved = text_of(case.op, "forward").text(*exact_arrays, **case.options)
     dy = layout(np.random.default_rng(3).standard_normal(np.shape(exact_y)).astype(dtype))
 
-    found = called(forward, *arrays, **case.options)
+    found = called(forward, *arrays, **options)
     if found is not None:
         compare(found, (text_y, text_saved), (exact_y, exact_saved), dtype)
     text_gradients = text_of(case.op, "backward").text(dy, text_saved, case.needs)

@@ -1,4 +1,6 @@
-"""Global average pooling over contiguous channels."""
+"""Pooling over contiguous channels: the inner loops run along them, one tap of the window at a time."""
+
+import math
 
 import numpy as np
 
@@ -30,6 +32,128 @@ def spread_over_pixels(start, stop, dy, dx):
         for i in range(pixels):
             for c in range(C):
                 dx[n, i, c] = dy[n, c] / pixels
+
+
+@jit
+def maxima(start, stop, x, y, index, kernel, stride, padding, dilation):
+    """y = the first maximum of each window (NaN wins) and `index` where it is, for images start..stop."""
+    (_, H, W, C), (_, OH, OW, _) = x.shape, y.shape
+    (KH, KW), (SH, SW), (top, left), (DH, DW) = kernel, stride, padding, dilation
+    for n in range(start, stop):
+        for oh in range(OH):
+            for ow in range(OW):
+                best, place = y[n, oh, ow], index[n, oh, ow]
+                best[:], place[:] = -np.inf, 0
+                for k in range(KH * KW):
+                    h, w = oh * SH + k // KW * DH - top, ow * SW + k % KW * DW - left
+                    if 0 <= h < H and 0 <= w < W:
+                        pixel = x[n, h, w]
+                        for c in range(C):
+                            v, b = pixel[c], best[c]
+                            wins = (v > b) | ((v != v) & (b == b))
+                            best[c] = v if wins else b
+                            place[c] = k if wins else place[c]
+
+
+@jit
+def spread_to_maxima(start, stop, dy, index, dx, kernel, stride, padding, dilation):
+    """dx += dy where `index` says, for images start..stop."""
+    (_, H, W, C), (_, OH, OW, _) = dx.shape, dy.shape
+    (KH, KW), (SH, SW), (top, left), (DH, DW), zero = kernel, stride, padding, dilation, dx.dtype.type(0)
+    for n in range(start, stop):
+        dx[n] = 0
+        for oh in range(OH):
+            for ow in range(OW):
+                incoming, place = dy[n, oh, ow], index[n, oh, ow]
+                for k in range(KH * KW):
+                    h, w = oh * SH + k // KW * DH - top, ow * SW + k % KW * DW - left
+                    if 0 <= h < H and 0 <= w < W:
+                        pixel = dx[n, h, w]
+                        for c in range(C):
+                            d = incoming[c]
+                            pixel[c] += d if place[c] == k else zero
+
+
+@jit
+def sums(start, stop, x, divisor, y, kernel, stride, padding):
+    """y = (Σ of each window) / divisor for images start..stop; divisor (OH, OW)."""
+    (_, H, W, C), (_, OH, OW, _) = x.shape, y.shape
+    (KH, KW), (SH, SW), (top, left) = kernel, stride, padding
+    for n in range(start, stop):
+        for oh in range(OH):
+            for ow in range(OW):
+                total = y[n, oh, ow]
+                total[:] = 0
+                for k in range(KH * KW):
+                    h, w = oh * SH + k // KW - top, ow * SW + k % KW - left
+                    if 0 <= h < H and 0 <= w < W:
+                        pixel = x[n, h, w]
+                        for c in range(C):
+                            total[c] += pixel[c]
+                for c in range(C):
+                    total[c] /= divisor[oh, ow]
+
+
+@jit
+def spread_over_windows(start, stop, dy, divisor, dx, kernel, stride, padding):
+    """dx += dy / divisor over each window, for images start..stop."""
+    (_, H, W, C), (_, OH, OW, _) = dx.shape, dy.shape
+    (KH, KW), (SH, SW), (top, left) = kernel, stride, padding
+    for n in range(start, stop):
+        dx[n] = 0
+        for oh in range(OH):
+            for ow in range(OW):
+                incoming = dy[n, oh, ow]
+                for k in range(KH * KW):
+                    h, w = oh * SH + k // KW - top, ow * SW + k % KW - left
+                    if 0 <= h < H and 0 <= w < W:
+                        pixel = dx[n, h, w]
+                        for c in range(C):
+                            pixel[c] += incoming[c] / divisor[oh, ow]
+
+
+@override("max_pool2d_forward", "cpu", when=lambda x, *, window: floats(x) and math.prod(window.kernel_size) < 1 << 15)
+def max_pool2d_forward(x, *, window):
+    N, C, *size = x.shape
+    y = empty((N, *window.output, C), x.dtype)
+    index = empty(y.shape, np.int16)
+    threads.run(maxima, N, channels_last(x), y, index, *window[:4])
+    return y.transpose(0, 3, 1, 2), (index.transpose(0, 3, 1, 2)[:, :, None], window, tuple(size))
+
+
+@override("max_pool2d_backward", "cpu", when=lambda dy, saved, needs: floats(dy))
+def max_pool2d_backward(dy, saved, needs):
+    index, window, size = saved
+    N, C = dy.shape[:2]
+    dx = empty((N, *size, C), dy.dtype)
+    threads.run(spread_to_maxima, N, channels_last(dy), channels_last(index[:, :, 0]), dx, *window[:4])
+    return (dx.transpose(0, 3, 1, 2),)
+
+
+@override("avg_pool2d_forward", "cpu", when=lambda x, *, window, divisor: floats(x, array_or_none(divisor)))
+def avg_pool2d_forward(x, *, window, divisor):
+    N, C, *size = x.shape
+    y = empty((N, *window.output, C), x.dtype)
+    threads.run(sums, N, channels_last(x), whole(divisor, window, x), y, *window[:3])
+    return y.transpose(0, 3, 1, 2), (window, divisor, tuple(size))
+
+
+@override("avg_pool2d_backward", "cpu", when=lambda dy, saved, needs: floats(dy, array_or_none(saved[1])))
+def avg_pool2d_backward(dy, saved, needs):
+    window, divisor, size = saved
+    N, C = dy.shape[:2]
+    dx = empty((N, *size, C), dy.dtype)
+    threads.run(spread_over_windows, N, channels_last(dy), whole(divisor, window, dy), dx, *window[:3])
+    return (dx.transpose(0, 3, 1, 2),)
+
+
+def array_or_none(divisor):
+    return divisor if isinstance(divisor, np.ndarray) else None
+
+
+def whole(divisor, window, x):
+    """The divisor of each window (OH, OW)."""
+    return np.array(np.broadcast_to(divisor, window.output), x.dtype)
 
 
 def whole_image(x, rows, columns):

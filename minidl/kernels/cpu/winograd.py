@@ -28,6 +28,7 @@ BLOCK = 64  # tiles of a block in `weight_gradient`
 PARTS = 8  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 16 << 20  # that all of them together may take
 WIDE = 64  # output channels of a task of the weight gradient
+WEIGHTS = 2048  # 3x3 kernels that `transform_weights` takes at a time: waking a thread costs more than a few
 GROUP = 8  # input channels that `collect` takes at a time
 PAD = 16  # numbers between planes: a power of two as their distance would throw all into one cache set
 
@@ -70,11 +71,12 @@ def forward(start, stop, x, u, bias, y, block, top, left):
             n, r = divmod(first + i, down * across)
             set_offsets(rows, 6, r // across * 4 - top, H, W * C, n * H * W * C)
             set_offsets(columns, 6, r % across * 4 - left, W, C, 0)
-            ask_for(a, first + i + block, down, across, H, W, C, 0, C, False)
             for k in range(0, C, LANES):
                 input_tile(a, rows, columns, k, v, i * C + k, v_plane)
-            ask_for(c, first + i, down, across, OH, OW, OC, 0, OC, True)
         for e in range(36):
+            for i in range(first + block * e // 36, first + block * (e + 1) // 36):
+                ask_for(a, i + block, down, across, H, W, C, 0, C, False)
+                ask_for(c, i, down, across, OH, OW, OC, 0, OC, True)
             for o in range(0, OC, PANEL):
                 width = min(PANEL, OC - o)
                 product(
@@ -113,17 +115,18 @@ def weight_gradient(start, stop, x, dy, parts, block, wide, top, left):
                 n, r = divmod(first + i, down * across)
                 set_offsets(rows, 6, r // across * 4 - top, H, W * C, n * H * W * C)
                 set_offsets(columns, 6, r % across * 4 - left, W, C, 0)
-                ask_for(a, first + i + 8, down, across, H, W, C, 0, C, False)
                 for k in range(0, C, LANES):
                     input_tile(a, rows, columns, k, v, i * C + k, v_plane)
                 set_offsets(rows, 4, r // across * 4, OH, OW * OC, n * OH * OW * OC + begin)
                 set_offsets(columns, 4, r % across * 4, OW, OC, 0)
-                ask_for(b, first + i + 8, down, across, OH, OW, OC, begin, channels, False)
                 for k in range(0, channels, LANES):
                     panel = k // PANEL * PANEL
                     width = min(PANEL, channels - panel)
                     gradient_tile(b, rows, columns, k, d, panel * block + i * width + k - panel, d_plane)
             for e in range(36):
+                for i in range(first + block * (e + 36) // 36, first + block * (e + 37) // 36):
+                    ask_for(a, i, down, across, H, W, C, 0, C, False)
+                    ask_for(b, i, down, across, OH, OW, OC, begin, channels, False)
                 for o in range(0, channels, PANEL):
                     width = min(PANEL, channels - o)
                     product(
@@ -133,12 +136,12 @@ def weight_gradient(start, stop, x, dy, parts, block, wide, top, left):
 
 
 @jit
-def transform_weights(start, stop, w, u):
-    """u = G w Gᵀ for input channels start..stop of w (C, OC, 3, 3): 36 planes of (C, PANEL) panels."""
+def transform_weights(start, stop, w, u, share):
+    """u = G w Gᵀ for shares start..stop of the input channels of w (C, OC, 3, 3): 36 planes of (C, PANEL) panels."""
     C, OC = w.shape[:2]
     taps = np.empty((9, OC), u.dtype)
     flat = taps.reshape(-1)
-    for c in range(start, stop):
+    for c in range(start * share, min(stop * share, C)):
         for o in range(OC):
             for k in range(9):
                 taps[k, o] = w[c, o, k // 3, k % 3]
@@ -199,7 +202,8 @@ def correlate(x, w, bias, output, top, left):
     """y (N, OH, OW, OC) of x (N, H, W, C), w (C, OC, 3, 3) of any strides, `top` and `left` zeros before the image."""
     (N, _, _, C), OC, (OH, OW) = x.shape, w.shape[1], output
     u = empty((36 * C * OC,), x.dtype)
-    threads.run(transform_weights, C, w, u)
+    share = max(1, WEIGHTS // OC)
+    threads.run(transform_weights, -(-C // share), w, u, share)
     y = empty((N, OH, OW, OC), x.dtype)
     block = block_size(C + OC)
     tiles = N * -(-OH // 4) * -(-OW // 4)
