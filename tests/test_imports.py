@@ -24,7 +24,7 @@ ORDER = [
         "tensor",
     ),
     *("functions", "creation", "nn", "optim", "models"),
-    *("data", "interop", "study", "training", "cli", "__main__"),
+    *("data", "interop", "study", "training", "bench", "cli", "__main__"),
 ]
 FILES = sorted(ROOT.rglob("*.py"))
 

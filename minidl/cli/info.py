@@ -39,7 +39,7 @@ def describe() -> dict[str, str]:
         "minidl": f"{minidl.__version__} in {Path(minidl.__file__).parent}",
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "packages": ", ".join(f"{name} {_version(name)}" for name in ("numpy", "numba", "tqdm", "matplotlib", "cupy")),
-        "CPU": _cpu(),
+        "CPU": cpu_name(),
         "cores": f"{_cores()} of {os.cpu_count()} usable, {minidl.get_num_threads()} threads in use",
         "vectors": _vectors(),
         "BLAS": _blas(),
@@ -57,7 +57,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """Name the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -7,13 +7,14 @@ neighbouring output pixels are rows of A that overlap (rs = stride * C), so no i
 the weight gradient (rs = 1, cs = stride * C: A transposed) and a plain matrix product (R = 1).
 """
 
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.vectors import I64, Emitter, data
 
-__all__ = ["product"]
+__all__ = ["product", "product_many"]
 
 
 def micro_kernel(P, Q, vector=True):
@@ -136,3 +137,11 @@ def product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumula
             for p in range(M):
                 single(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
             q += 1
+
+
+@jit
+def product_many(start, stop, repeats, M, N, K, a, b):
+    """Multiply A (M, K) by B (K, N) `repeats` times for tasks start..stop: how fast the micro-kernel alone is."""
+    c = np.empty(M * N, a.dtype)
+    for _ in range((stop - start) * repeats):
+        product(M, N, a, 0, K, 0, 1, b, 0, 0, N, c, 0, N, 1, K, 0)

@@ -1,0 +1,1 @@
+"""Speed beside PyTorch: the same networks, the same numbers, the same threads, in one run."""

@@ -1,0 +1,116 @@
+"""`minidl bench`: how fast minidl is beside PyTorch, on this machine, in this run."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import minidl
+from minidl.bench.compare import compare
+from minidl.bench.layers import DIRECTIONS, LAYERS, measure_layers, peak
+from minidl.bench.networks import WORKS
+from minidl.bench.sides import MODES, torch_version
+from minidl.cli.common import UsageError, add_command, positive
+from minidl.cli.info import cpu_name
+from minidl.interop.safetensors import write_atomically
+
+_EXAMPLES = """\
+  minidl bench                           everything, about a quarter of an hour
+  minidl bench resnet20 --no-compile     one network beside eager PyTorch, half a minute
+  minidl bench --layers                  single convolutions: GFLOP/s and share of the peak
+  minidl bench --json bench.json         the figures for another program
+
+Nothing else should run: PyTorch's threads wait for each other in loops, and one busy process slows it many times."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(commands, "bench", run, "time minidl beside PyTorch", _EXAMPLES)
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"{', '.join(WORKS)} (default: all)")
+    parser.add_argument("--layers", action="store_true", help="single layers instead of networks")
+    parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of both libraries (default: one per core)")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Time, and print each result as it is known."""
+    unknown = [name for name in args.works if name not in WORKS]
+    if unknown:
+        raise UsageError(f"there is no work {unknown[0]!r}; there are {', '.join(WORKS)}")
+    if args.layers and args.works:
+        raise UsageError("--layers times a fixed list of layers; leave the networks out")
+    if args.threads is not None:
+        minidl.set_num_threads(args.threads)
+    report: dict[str, Any] = machine()
+    print(f"{report['cpu']}, {report['threads']} threads, load {report['load']}; PyTorch {report['torch'] or 'absent'}")
+    report.update(layers(args.rounds) if args.layers else networks(args))
+    if args.json is not None:
+        write_atomically(args.json, [(json.dumps(report, indent=1) + "\n").encode()])
+    return 0
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "minidl": minidl.__version__,
+        "torch": torch_version(),
+        "numpy": sys.modules["numpy"].__version__,
+        "python": platform.python_version(),
+        "cpu": cpu_name(),
+        "threads": minidl.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def networks(args: argparse.Namespace) -> dict[str, Any]:
+    """Time the networks."""
+    modes = MODES if args.compile else MODES[:-1]
+    sides = 1 + len(modes) if torch_version() else 1
+    names, results = args.works or list(WORKS), []
+    with tqdm(total=len(names) * (sides + args.rounds), leave=False, disable=None) as bar:
+        for name in names:
+            bar.set_description_str(name)
+            results.append(compare(name, args.rounds, modes=modes, tick=bar.update))
+            with tqdm.external_write_mode(file=sys.stdout):
+                print(_describe(results[-1]), flush=True)
+    return {"networks": results}
+
+
+def _describe(result: dict[str, Any]) -> str:
+    lines = [f"\n{result['title']}, batch {result['batch']}"]
+    for side, ms in result["milliseconds"].items():
+        rate = f"{1e3 * result['batch'] / ms:8,.0f} images/s"
+        lines.append(f"  {side:28} {ms:9.2f} ms ±{100 * result['spread'][side]:3.0f} %  {rate}")
+    if "ratio" in result:
+        low, high = result["ratio_quartiles"]
+        lines.append(
+            f"  {result['ratio']:.2f} times as fast as {result['yardstick']} (quartiles {low:.2f} to {high:.2f}; "
+            f"wanted {result['wanted']}); first steps differ by {result['difference']:.0e}"
+        )
+    return "\n".join(lines)
+
+
+def layers(rounds: int) -> dict[str, Any]:
+    """Time single layers."""
+    top, results = peak(), []
+    print(f"the micro-kernel alone: {top:.0f} GFLOP/s\n")
+    print(f"{'layer':42} {'direction':16} {'ms':>8} {'GFLOP/s':>8} {'of peak':>8} {'PyTorch ms':>11} {'ratio':>6}")
+    with tqdm(total=len(LAYERS) * len(DIRECTIONS), leave=False, disable=None) as bar:
+        for result in measure_layers(rounds, bar.update):
+            results.append({**result, "share_of_peak": result["gflops"] / top})
+            row = f"{result['layer']:42} {result['direction']:16} {result['milliseconds']:8.2f} {result['gflops']:8.0f}"
+            row += f" {100 * result['gflops'] / top:6.0f} %"
+            if result["ratio"] is not None:
+                row += f" {result['torch_milliseconds']:11.2f} {result['ratio']:6.2f}"
+            with tqdm.external_write_mode(file=sys.stdout):
+                print(row, flush=True)
+    return {"peak_gflops": top, "layers": results}

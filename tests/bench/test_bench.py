@@ -1,0 +1,114 @@
+"""`minidl bench` in small: both libraries compute the same, a wrong network is noticed, the report is complete."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl.bench import compare, layers, networks, sides
+from minidl.bench.networks import WORKS, Work
+from minidl.cli import main
+
+torch = pytest.importorskip("torch")
+
+
+def small(name, **changes):
+    """A work with few images, and smaller ones where the network allows it."""
+    return replace(WORKS[name], batch=8 if WORKS[name].batch > 1 else 1, **changes)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Two small works, no warming up, one step per turn."""
+    works = {"lenet": small("lenet"), "resnet20-infer-1": small("resnet20-infer-1")}
+    monkeypatch.setattr(compare, "WORKS", works)
+    monkeypatch.setattr("minidl.cli.bench.WORKS", works)
+    monkeypatch.setattr(compare, "PAUSE", 0)
+    monkeypatch.setattr(layers, "PAUSE", 0)
+    monkeypatch.setattr(layers, "LAYERS", [(2, 3, 4, 8, 3, 1), (2, 4, 4, 8, 1, 2)])
+    monkeypatch.setattr("minidl.cli.bench.LAYERS", layers.LAYERS)
+    monkeypatch.setattr(layers, "peak", lambda: 100.0)
+    monkeypatch.setattr("minidl.cli.bench.peak", lambda: 100.0)
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_both_libraries_compute_the_same(name):
+    work = small(name, image=(256, 8, 8)) if name == "bottleneck" else small(name)
+    other, weights = sides.torch_side(work, "eager channels_last")
+    own = sides.minidl_side(work, weights)
+    assert compare.check(own.first(), other.first()) < compare.TOLERANCE
+    own.step(), other.step()
+    if work.train and work.classes:
+        assert own.step() == pytest.approx(other.step(), rel=0.05)
+
+
+def test_a_wrong_network_is_noticed():
+    work = small("lenet")
+    other, weights = sides.torch_side(work, "eager NCHW")
+    weights["fc2.weight"] = weights["fc2.weight"] * 1.2
+    own = sides.minidl_side(work, weights)
+    with pytest.raises(ValueError, match="do not compute the same"):
+        compare.check(own.first(), other.first())
+    with pytest.raises(ValueError, match="name different things"):
+        compare.differences({"a": np.ones(2)}, {"b": np.ones(2)})
+    with pytest.raises(ValueError, match=r"shape \(2,\) in minidl and \(3,\)"):
+        compare.differences({"a": np.ones(2)}, {"a": np.ones(3)})
+
+
+def test_rounding_errors_of_gradients_that_are_zero_do_not_count():
+    found = compare.check({"a": np.ones(3), "b": np.full(3, 2e-7)}, {"a": np.ones(3), "b": np.full(3, -1e-7)})
+    assert found == 0
+
+
+def test_the_report(quick, capsys, tmp_path):
+    before = minidl.get_num_threads()
+    try:
+        words = ["bench", "--rounds", "2", "--threads", "1", "--no-compile", "--json", str(tmp_path / "b.json")]
+        assert main(words) == 0
+    finally:
+        minidl.set_num_threads(before)
+        torch.set_num_threads(before)
+    out = capsys.readouterr().out
+    assert "LeNet (5x5), training, batch 8" in out and "times as fast as PyTorch eager" in out
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert report["threads"] == 1 and report["torch"] == torch.__version__
+    first = report["networks"][0]
+    assert first["milliseconds"].keys() == {"minidl", "PyTorch eager NCHW", "PyTorch eager channels_last"}
+    assert first["ratio"] > 0 and first["ratio_quartiles"][0] <= first["ratio"] <= first["ratio_quartiles"][1]
+
+
+def test_layers(quick, capsys):
+    assert main(["bench", "--layers", "--rounds", "2"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert sum("weight gradient" in row for row in rows) == 2
+    assert "3 -> 4, 3x3, 8x8, batch 2" in rows[4] and "4 -> 4, 1x1 / 2, 8x8, batch 2" in rows[7]
+
+
+def test_without_pytorch_minidl_is_timed_alone(quick, capsys, monkeypatch):
+    for module in ("compare", "layers"):
+        monkeypatch.setattr(f"minidl.bench.{module}.torch_version", lambda: None)
+    monkeypatch.setattr("minidl.cli.bench.torch_version", lambda: None)
+    assert main(["bench", "lenet", "--rounds", "1"]) == 0
+    assert main(["bench", "--layers", "--rounds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "PyTorch absent" in out and "images/s" in out and "times as fast" not in out
+
+
+def test_wrong_usage(capsys):
+    assert main(["bench", "resnet1000"]) == 2
+    assert "there is no work 'resnet1000'; there are resnet20" in capsys.readouterr().err
+    assert main(["bench", "resnet20", "--layers"]) == 2
+
+
+def test_the_networks_are_written_for_either_library():
+    import minidl.nn.functional as F
+
+    names = {"CifarResNet", "ResNet18", "VGG19", "LeNet", "Bottleneck"}
+    assert vars(networks.define(minidl.nn, F)).keys() == names
+    assert all(isinstance(work, Work) and work.wanted >= 1 for work in WORKS.values())
+
+
+def test_the_peak_is_a_speed():
+    assert layers.peak() > 0.1
