@@ -185,7 +185,7 @@ def test_a_finished_run_can_be_resumed_to_see_its_test_again(finished, capsys):
         ["--schedule", "multistep"],
         ["--milestones", "1"],
         ["--no-kernels"],
-        ["--flip"],
+        ["--flip", "random"],
         ["--limit", "32"],
     ],
 )

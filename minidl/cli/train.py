@@ -21,7 +21,7 @@ from minidl.cli.common import (
 from minidl.data import find
 from minidl.models import list_models
 from minidl.training import Checkpoint, Recipe, build, evaluate, evaluation_loader, fit, load_dataset, plot_curves
-from minidl.training.recipe import DEFAULTS, SCHEDULES, Parts
+from minidl.training.recipe import DEFAULTS, FLIPS, SCHEDULES, Parts
 
 _EXAMPLES = """\
   minidl train                                             CIFAR-10 if it is there, else Shapes10; three minutes
@@ -56,7 +56,7 @@ def add_parser(commands: Any) -> None:
         "--milestones", type=positive, nargs="+", metavar="N", help="epochs at which multistep divides by 10"
     )
     what.add_argument("--padding", type=natural, metavar="N", help=f"of the random crop (default: {_each('padding')})")
-    what.add_argument("--flip", action=argparse.BooleanOptionalAction, help=f"mirror images (default: {_each('flip')})")
+    what.add_argument("--flip", choices=FLIPS, help=f"how images are mirrored (default: {_each('flip')})")
     what.add_argument("--seed", type=natural, metavar="N", help="same seed, same weights (default: 0)")
     what.add_argument("--holdout", type=natural, metavar="N", help=f"validation images (default: {_each('holdout')})")
     what.add_argument(

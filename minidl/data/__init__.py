@@ -7,9 +7,10 @@ from minidl.data.download import DownloadError, cache_folder, download
 from minidl.data.loader import DataLoader, default_collate
 from minidl.data.mnist import MNIST
 from minidl.data.shapes import Shapes10
-from minidl.data.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip
+from minidl.data.transforms import AlternatingFlip, Compose, Normalize, RandomCrop, RandomHorizontalFlip
 
 __all__ = [
+    "AlternatingFlip",
     "CIFAR10",
     "DATASETS",
     "MNIST",

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from minidl import random
-from minidl.data.transforms import Transform, to_float
+from minidl.data.transforms import Transform, to_float, transformed
 
 __all__ = ["ArrayDataset", "Dataset"]
 
@@ -90,12 +90,15 @@ class ArrayDataset(Dataset):
         images, labels = self.fetch(np.array([index]))
         return images[0], int(labels[0])
 
-    def fetch(self, indices: np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def fetch(
+        self, indices: np.ndarray, rng: np.random.Generator | None = None, epoch: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Gather a batch and transform it at once.
 
         Args:
             indices: (n,) integers.
             rng: source of the transform's randomness; by default minidl's global generator.
+            epoch: for transforms that change from one to the next.
 
         Returns:
             images (n, C, H, W) float32, channels-last in memory, and labels (n,) int64.
@@ -106,7 +109,7 @@ class ArrayDataset(Dataset):
         """
         images = self.data[indices]
         if self.transform is not None:
-            images = self.transform(images, rng if rng is not None else random.generator())
+            images = transformed(self.transform, images, rng or random.generator(), indices, epoch)
         images = np.ascontiguousarray(to_float(images))
         if len(images) != len(indices):
             raise ValueError(f"{type(self).__name__}: the transform returned {len(images)} images for {len(indices)}")

@@ -94,7 +94,7 @@ class DataLoader:
 
         def make(number: int) -> Any:
             indices = order[number * self.batch_size : (number + 1) * self.batch_size]
-            return self._batch(indices, np.random.default_rng([seed, epoch, number + 1]))
+            return self._batch(indices, np.random.default_rng([seed, epoch, number + 1]), epoch)
 
         return self._deliver(make, numbers, token)
 
@@ -110,9 +110,9 @@ class DataLoader:
         if self._current is token:
             self._epoch, self._position, self._begun = self._epoch + 1, 0, False
 
-    def _batch(self, indices: np.ndarray, rng: np.random.Generator) -> Any:
+    def _batch(self, indices: np.ndarray, rng: np.random.Generator, epoch: int) -> Any:
         if self.collate_fn is None and isinstance(self.dataset, ArrayDataset):
-            images, labels = self.dataset.fetch(indices, rng)
+            images, labels = self.dataset.fetch(indices, rng, epoch)
             return from_numpy(images), from_numpy(labels)
         samples = [self.dataset[int(index)] for index in indices]
         return (self.collate_fn or default_collate)(samples)

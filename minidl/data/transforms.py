@@ -1,16 +1,17 @@
 """Augmentation of whole batches: each transform maps (N, H, W, C) images and a generator to new images.
 
 No transform loops over images in Python and none changes its input. Images are uint8 (0 to 255) or float32; an
-augmentation keeps the dtype, `Normalize` returns float32.
+augmentation keeps the dtype, `Normalize` returns float32. One whose attribute `by_image` is true is called with two
+more arguments, the images' numbers in the dataset and the epoch.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-__all__ = ["Compose", "Normalize", "RandomCrop", "RandomHorizontalFlip", "to_float"]
+__all__ = ["AlternatingFlip", "Compose", "Normalize", "RandomCrop", "RandomHorizontalFlip", "to_float", "transformed"]
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Transform = Callable[..., np.ndarray]
 
 
 def to_float(images: np.ndarray) -> np.ndarray:
@@ -29,6 +30,15 @@ def to_float(images: np.ndarray) -> np.ndarray:
     return np.divide(out, np.float32(255), out=out)
 
 
+def transformed(
+    transform: Transform, images: np.ndarray, rng: np.random.Generator, numbers: np.ndarray, epoch: int
+) -> np.ndarray:
+    """Apply a transform to images (n, H, W, C) of these numbers (n,)."""
+    if getattr(transform, "by_image", False):
+        return transform(images, rng, numbers, epoch)
+    return transform(images, rng)
+
+
 class Compose:
     """Apply several transforms, first to last.
 
@@ -39,15 +49,20 @@ class Compose:
         TypeError: one of them cannot be called.
     """
 
+    by_image = True
+
     def __init__(self, transforms: Sequence[Transform]):
         self.transforms = list(transforms)
         for position, transform in enumerate(self.transforms):
             if not callable(transform):
                 raise TypeError(f"Compose: transforms[{position}] must be callable, got {transform!r}")
 
-    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self, images: np.ndarray, rng: np.random.Generator, numbers: np.ndarray | None = None, epoch: int = 0
+    ) -> np.ndarray:
+        numbers = np.arange(len(images)) if numbers is None else numbers
         for transform in self.transforms:
-            images = transform(images, rng)
+            images = transformed(transform, images, rng, numbers, epoch)
         return images
 
     def __repr__(self) -> str:
@@ -117,6 +132,27 @@ class RandomHorizontalFlip:
 
     def __repr__(self) -> str:
         return f"RandomHorizontalFlip(p={self.p})"
+
+
+class AlternatingFlip:
+    """Mirror each image left to right in every second epoch.
+
+    Image i is mirrored in epoch e where coin_i + e is odd; half of the coins are 1. So any two epochs in a row show
+    every image both ways, where independent flips would repeat half of the views (Jordan 2024, arXiv 2404.00498).
+    """
+
+    by_image = True
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator, numbers: np.ndarray, epoch: int) -> np.ndarray:
+        _check_images("AlternatingFlip", images)
+        coins = (np.asarray(numbers, np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(63)
+        flipped = (coins + np.uint64(epoch)) % np.uint64(2) == 1
+        out = images.copy()
+        out[flipped] = images[flipped, :, ::-1]
+        return out
+
+    def __repr__(self) -> str:
+        return "AlternatingFlip()"
 
 
 class Normalize:

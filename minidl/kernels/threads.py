@@ -1,5 +1,8 @@
 """Worker threads for kernels that release the GIL.
 
+A thread that has done its part looks out for the next one for a moment before it sleeps: the gaps between the kernels
+of a step are shorter than waking up.
+
 Work is a range of independent tasks, cut into one contiguous part per thread. A kernel writes the same results for a
 task whoever runs it, so nothing depends on the number of threads. Unlike numba's threading layers this survives a fork,
 several Python threads at once, and Ctrl-C.
@@ -11,6 +14,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
+
 __all__ = ["at_fork", "get_num_threads", "run", "set_num_threads"]
 
 
@@ -20,9 +25,43 @@ def _available() -> int:
     return min(int(asked), cores) if asked.isdecimal() and int(asked) > 0 else cores
 
 
+LOOKS = 100_000  # about a tenth of a millisecond
 _num_threads = _available()
-_workers: list[SimpleQueue] = []
+_workers: list["Worker"] = []
 _starting = threading.Lock()
+
+
+class Worker:
+    """A thread, the queue of its jobs, and counters of what was given to it and what it has finished.
+
+    The counters are hints where to look; only the queues decide.
+    """
+
+    def __init__(self, number: int):
+        self.jobs: SimpleQueue = SimpleQueue()
+        self.given, self.finished = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        threading.Thread(target=self.work, name=f"minidl-{number}", daemon=True).start()
+
+    def give(self, *job: Any) -> None:
+        self.jobs.put(job)
+        self.given[0] += 1
+
+    def work(self) -> None:
+        from minidl.kernels.cpu.spin import spin
+
+        while True:
+            seen = self.given[0]
+            if self.jobs.empty():
+                spin(self.given, seen, LOOKS)
+            kernel, start, stop, args, done = self.jobs.get()
+            error = None
+            try:
+                kernel(start, stop, *args)
+            except BaseException as caught:  # handed to the caller of run()
+                error = caught
+            del args
+            done.put(error)
+            self.finished[0] += 1
 
 
 def get_num_threads() -> int:
@@ -52,12 +91,18 @@ def run(kernel: Callable[..., None], tasks: int, *args: Any) -> None:
         _start_worker(parts - 1)
     bounds = [tasks * i // parts for i in range(parts + 1)]
     done: SimpleQueue = SimpleQueue()
-    for i in range(parts - 1):
-        _workers[i].put((kernel, bounds[i], bounds[i + 1], args, done))
+    helpers = _workers[: parts - 1]
+    for i, worker in enumerate(helpers):
+        worker.give(kernel, bounds[i], bounds[i + 1], args, done)
     try:
         kernel(bounds[-2], bounds[-1], *args)
     finally:
-        errors = [done.get() for _ in range(parts - 1)]
+        seen = helpers[-1].finished[0]
+        if done.empty():
+            from minidl.kernels.cpu.spin import spin
+
+            spin(helpers[-1].finished, seen, LOOKS)
+        errors = [done.get() for _ in helpers]
     for error in errors:
         if error is not None:
             raise error
@@ -66,21 +111,7 @@ def run(kernel: Callable[..., None], tasks: int, *args: Any) -> None:
 def _start_worker(wanted: int) -> None:
     with _starting:
         if len(_workers) < wanted:
-            jobs: SimpleQueue = SimpleQueue()
-            threading.Thread(target=_work, args=(jobs,), name=f"minidl-{len(_workers) + 1}", daemon=True).start()
-            _workers.append(jobs)
-
-
-def _work(jobs: SimpleQueue) -> None:
-    while True:
-        kernel, start, stop, args, done = jobs.get()
-        error = None
-        try:
-            kernel(start, stop, *args)
-        except BaseException as caught:  # handed to the caller of run()
-            error = caught
-        del args
-        done.put(error)
+            _workers.append(Worker(len(_workers) + 1))
 
 
 def _forget_workers() -> None:

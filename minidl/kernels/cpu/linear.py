@@ -1,44 +1,74 @@
-"""Matrix products through the micro-kernel: the same bits whatever the number of threads."""
+"""Matrix products through the micro-kernel: the same bits whatever the number of threads.
+
+The right operand is packed in panels of the columns that the micro-kernel takes at a time, each contiguous.
+"""
 
 import math
 
 import numpy as np
 
 from minidl.kernels import override, threads
-from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.buffers import empty
+from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
 
-BLOCK = 32  # rows of the result per task
+BLOCK = 64  # rows of the result per task
 RUN = 256  # terms that are summed in the dtype of the operands; longer sums are added up from runs in float64
 
 
 @jit
-def multiply(start, stop, a, rs, cs, b, c):
-    """Rows of C (M, N) = A B for blocks start..stop: A[p, k] at p rs + k cs of flat a, B (K, N)."""
-    (M, N), K = c.shape, b.shape[0]
-    b_flat = b.reshape(-1)
-    for first in range(start * BLOCK, min(stop * BLOCK, M), BLOCK):
+def pack(start, stop, b, panels):
+    """Panels start..stop of b (K, N): panels (count, K, width); the last one is filled with zeros."""
+    (K, N), width = b.shape, panels.shape[2]
+    for j in range(start, stop):
+        columns = min(width, N - j * width)
+        for q in range(columns):
+            for k in range(K):
+                panels[j, k, q] = b[k, j * width + q]
+        panels[j, :, columns:] = 0
+
+
+@jit
+def multiply(start, stop, a, rs, cs, panels, c, blocks):
+    """C (M, N) = A B for tasks start..stop of panels * blocks of rows: A[p, k] at p rs + k cs of flat a."""
+    (M, N), (_, K, width) = c.shape, panels.shape
+    b, out = panels.reshape(-1), c.reshape(-1)
+    run, total = np.empty((BLOCK, width), c.dtype), np.empty((BLOCK, width))
+    for task in range(start, stop):
+        j, block = divmod(task, blocks)
+        first, columns = block * BLOCK, min(width, N - j * width)
         rows = min(BLOCK, M - first)
         if K <= RUN:
-            product(rows, N, a, first * rs, rs, 0, cs, b_flat, 0, 0, N, c.reshape(-1), first * N, N, 1, K, 0)
+            product(
+                rows, columns, a, first * rs, rs, 0, cs, b, j * K * width, 0, width,
+                out, first * N + j * width, N, 1, K, 0,
+            )  # fmt: skip
             continue
-        run, total = np.empty((rows, N), c.dtype), np.zeros((rows, N))
+        total[:rows] = 0
         for k in range(0, K, RUN):
             length = min(RUN, K - k)
             product(
-                rows, N, a, first * rs + k * cs, rs, 0, cs, b_flat, k * N, 0, N, run.reshape(-1), 0, N, 1, length, 0
-            )
-            total += run
-        c[first : first + rows] = total
+                rows, columns, a, first * rs + k * cs, rs, 0, cs, b, (j * K + k) * width, 0, width,
+                run.reshape(-1), 0, width, 1, length, 0,
+            )  # fmt: skip
+            for p in range(rows):
+                for q in range(columns):
+                    total[p, q] += run[p, q]
+        for p in range(rows):
+            for q in range(columns):
+                c[first + p, j * width + q] = total[p, q]
 
 
 def matrix_product(a, b, transposed=False):
-    """a b, or aᵀ b, for contiguous matrices."""
+    """a b, or aᵀ b, for a contiguous matrix a and a matrix b of any strides."""
     rs, cs = (1, a.shape[1]) if transposed else (a.shape[1], 1)
-    M = a.shape[1] if transposed else a.shape[0]
-    c = np.empty((M, b.shape[1]), a.dtype)
-    threads.run(multiply, -(-M // BLOCK), a.reshape(-1), rs, cs, b, c)
+    (K, N), M = b.shape, a.shape[1] if transposed else a.shape[0]
+    width = 2 * VECTOR_BYTES // a.itemsize
+    panels = empty((-(-N // width), K, width), a.dtype)
+    threads.run(pack, len(panels), b, panels)
+    c, blocks = np.empty((M, N), a.dtype), -(-M // BLOCK)
+    threads.run(multiply, len(panels) * blocks, a.reshape(-1), rs, cs, panels, c, blocks)
     return c
 
 
@@ -49,7 +79,7 @@ def matrix(x):
 
 @override("linear_forward", "cpu", when=lambda x, weight, bias: floats(x, weight, bias))
 def linear_forward(x, weight, bias):
-    y = matrix_product(matrix(x), np.ascontiguousarray(weight.T))
+    y = matrix_product(matrix(x), weight.T)
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], weight.shape[0]), (x, weight)
@@ -59,7 +89,7 @@ def linear_forward(x, weight, bias):
 def linear_backward(dy, saved, needs):
     x, weight = saved
     rows = matrix(dy)
-    dx = matrix_product(rows, np.ascontiguousarray(weight)).reshape(x.shape) if needs[0] else None
+    dx = matrix_product(rows, weight).reshape(x.shape) if needs[0] else None
     dweight = matrix_product(rows, matrix(x), transposed=True) if needs[1] else None
     dbias = rows.sum(axis=0, dtype=np.float64).astype(dy.dtype) if needs[2] else None
     return dx, dweight, dbias
@@ -67,5 +97,5 @@ def linear_backward(dy, saved, needs):
 
 @override("matmul_forward", "cpu", when=lambda x, w: w.ndim == 2 and x.ndim >= 2 and floats(x, w))
 def matmul_forward(x, w):
-    y = matrix_product(matrix(x), np.ascontiguousarray(w))
+    y = matrix_product(matrix(x), w)
     return y.reshape(*x.shape[:-1], math.prod(w.shape[1:])), (x, w)
