@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from minidl.data import Compose, Normalize, RandomCrop, RandomHorizontalFlip
+from minidl.data import (
+    AlternatingFlip,
+    ArrayDataset,
+    Compose,
+    DataLoader,
+    Normalize,
+    RandomCrop,
+    RandomHorizontalFlip,
+)
 from minidl.data.transforms import to_float
 
 
@@ -127,3 +135,39 @@ def test_repr():
 def test_bad_calls_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_alternating_flip_shows_every_image_both_ways_in_any_two_epochs():
+    pictures = np.random.default_rng(0).integers(0, 256, (1000, 4, 6, 3), np.uint8)
+    numbers = np.arange(500, 1500)
+    before = pictures.copy()
+
+    def mirrored(epoch, chosen=slice(None)):
+        out = AlternatingFlip()(pictures[chosen], None, numbers[chosen], epoch)
+        flipped = (out == pictures[chosen][:, :, ::-1]).all((1, 2, 3))
+        assert ((out == pictures[chosen]).all((1, 2, 3)) ^ flipped).all()
+        return flipped
+
+    first = mirrored(0)
+    assert 450 < first.sum() < 550  # half of the images
+    assert (first[:-1] == first[1:]).sum() < 700  # not in turns
+    np.testing.assert_array_equal(mirrored(1), ~first)
+    np.testing.assert_array_equal(mirrored(2), first)
+    np.testing.assert_array_equal(mirrored(0, slice(30, 50)), first[30:50])  # whatever else is in the batch
+    np.testing.assert_array_equal(pictures, before)
+
+
+def test_a_transform_by_image_gets_numbers_and_epoch_from_the_loader():
+    seen = []
+
+    class Spy:
+        by_image = True
+
+        def __call__(self, images, rng, numbers, epoch):
+            seen.append((epoch, numbers.tolist()))
+            return images
+
+    data = np.zeros((5, 2, 2, 1), np.uint8)
+    loader = DataLoader(ArrayDataset(data, np.zeros(5, int), transform=Compose([Spy()])), batch_size=2)
+    list(loader), list(loader)
+    assert seen == [(e, n) for e in (0, 1) for n in ([0, 1], [2, 3], [4])]

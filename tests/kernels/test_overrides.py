@@ -107,7 +107,8 @@ def test_every_override_is_reached_by_a_case():
             reached.add(f"{case.op}_forward")
         if called(f"{case.op}_backward", np.ones_like(y), saved, case.needs) is not None:
             reached.add(f"{case.op}_backward")
-    assert reached == {name for name, device in kernels._overrides if device == "cpu"}
+    others = {"sgd_step"}  # tests/optim
+    assert reached == {name for name, device in kernels._overrides if device == "cpu"} - others
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

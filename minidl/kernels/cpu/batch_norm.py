@@ -121,8 +121,8 @@ def join(*arrays):
     repeats = max(1, min(m, JOINED // C))
     while m % repeats:
         repeats -= 1
-    joined = [a.reshape(m // repeats, -1) if a.ndim == 2 else np.tile(a, repeats) for a in arrays]
-    return repeats, joined
+    rows, columns = (m // repeats, repeats * C), (repeats, C)
+    return repeats, [a.reshape(rows) if a.ndim == 2 else np.broadcast_to(a, columns).reshape(-1) for a in arrays]
 
 
 def sums_over_rows(kernel, x, shift, *others):

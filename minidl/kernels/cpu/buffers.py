@@ -17,8 +17,19 @@ SPARE = 64 << 20  # bytes of free blocks that are always kept
 LINE = 64  # bytes of a cache line
 
 _lock = threading.RLock()  # a block may be freed (by a garbage collection) while this thread holds it
-_free: dict[int, list[np.ndarray]] = {}  # by size
+_free: dict[int, list["Memory"]] = {}  # by size
 _bytes = {"used": 0, "free": 0}
+
+
+class Memory:
+    """`size` bytes from the system; `data` is NumPy's form of (address, read-only)."""
+
+    __slots__ = ("data", "owner", "size")
+
+    def __init__(self, size):
+        self.owner, self.size = np.empty(size + LINE, np.uint8), size
+        address = self.owner.ctypes.data
+        self.data = (address + -address % LINE, False)
 
 
 class Block:
@@ -28,12 +39,7 @@ class Block:
 
     def __init__(self, memory, shape, dtype):
         self.memory = memory
-        self.__array_interface__ = {
-            "data": (memory.ctypes.data, False),
-            "shape": shape,
-            "typestr": dtype.str,
-            "version": 3,
-        }
+        self.__array_interface__ = {"data": memory.data, "shape": shape, "typestr": dtype.str, "version": 3}
 
     def __del__(self):
         with _lock:
@@ -58,7 +64,7 @@ def empty(shape, dtype):
             _bytes["free"] -= size
         else:
             release(max(SPARE, _bytes["used"]))
-            memory = aligned(size)
+            memory = Memory(size)
         _bytes["used"] += size
     return np.asarray(Block(memory, shape, dtype))
 
@@ -75,12 +81,6 @@ def rounded(size):
     """The size of the block for so many bytes: at most an eighth more."""
     step = 1 << max(size.bit_length() - 4, 12)
     return -(-size // step) * step
-
-
-def aligned(size):
-    memory = np.empty(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + size]
 
 
 def release(limit):

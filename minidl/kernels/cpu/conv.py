@@ -1,6 +1,6 @@
 """Convolution without an im2col copy: the micro-kernel walks the windows of a padded channels-last image in place.
 
-Each image is copied once into a scratch image with its zeros around it, which stays in the L2 cache. Weights are packed
+An image that needs zeros around it is copied once into a scratch image, which stays in the L2 cache. Weights are packed
 in panels of a few output channels, (groups, panels, KH KW C/groups, PANEL): what one pass over an image needs of them
 is contiguous.
 """
@@ -37,20 +37,23 @@ def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation,
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
     C, (_, OH, OW, OC) = x.shape[3], y.shape
     (_, panels, K, panel), CG, OCG = w.shape, C // groups, OC // groups
-    padded = np.zeros((HP, WP, C), x.dtype)
-    a, b, c = padded.reshape(-1), w.reshape(-1), y.reshape(-1)
+    in_place = x.shape[1] == HP and x.shape[2] == WP  # nothing to pad
+    padded = np.zeros((0 if in_place else HP, WP, C), x.dtype)
+    a, b, c = x.reshape(-1) if in_place else padded.reshape(-1), w.reshape(-1), y.reshape(-1)
     merge_rows = SH == 1 and OW * SW == WP  # the image is one long row
     calls, pixels = (1, OH * OW) if merge_rows else (OH, OW)
     runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers
     for n in range(start, stop):
-        pad_into(padded, x[n], top, left)
+        image = n * HP * WP * C if in_place else 0
+        if not in_place:
+            pad_into(padded, x[n], top, left)
         if bias.size:
             y[n] = bias
         for g in range(groups):
             for o in range(panels):
                 ib, width = (g * panels + o) * K * panel, min(panel, OCG - o * panel)
                 for h in range(calls):
-                    ia, ic = h * SH * WP * C + g * CG, (n * OH + h) * OW * OC + g * OCG + o * panel
+                    ia, ic = image + h * SH * WP * C + g * CG, (n * OH + h) * OW * OC + g * OCG + o * panel
                     if runs:
                         product(
                             pixels, width, a, ia, SW * C, DH * WP * C, 1, b, ib, KW * C * panel, panel, c, ic, OC,
@@ -70,18 +73,21 @@ def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, di
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
     C, (N, OH, OW, OC) = x.shape[3], dy.shape
     T, CG, OCG = parts.shape[0], C // groups, OC // groups
-    padded = np.zeros((HP, WP, C), x.dtype)
-    a, b = padded.reshape(-1), dy.reshape(-1)
+    in_place = x.shape[1] == HP and x.shape[2] == WP
+    padded = np.zeros((0 if in_place else HP, WP, C), x.dtype)
+    a, b = x.reshape(-1) if in_place else padded.reshape(-1), dy.reshape(-1)
     block = max(1, PIXELS // OW)  # output rows at a time
     runs = groups == 1 and DW == 1
     for t in range(start, stop):
         dw = parts[t]
         for n in range(N * t // T, N * (t + 1) // T):
-            pad_into(padded, x[n], top, left)
+            image = n * HP * WP * C if in_place else 0
+            if not in_place:
+                pad_into(padded, x[n], top, left)
             for h in range(0, OH, block):
                 R, ib, begun = min(block, OH - h), (n * OH + h) * OW * OC, n > N * t // T or h > 0
                 for i in range(KH):
-                    row = (h * SH + i * DH) * WP * C
+                    row = image + (h * SH + i * DH) * WP * C
                     if runs:
                         product(
                             KW * C, OC, a, row, 1, SH * WP * C, SW * C, b, ib, OW * OC, OC,
