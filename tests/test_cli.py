@@ -232,6 +232,18 @@ def test_auto_says_which_dataset_it_takes(capsys, monkeypatch, tmp_path):
     assert "1 epoch, for a first look; `--epochs 10` gives the real result" in out
 
 
+def test_the_test_set_can_be_left_alone(capsys, monkeypatch):
+    splits = []
+    load = minidl.cli.train.load_dataset
+    monkeypatch.setattr(
+        "minidl.cli.train.load_dataset", lambda recipe, split, *r: splits.append(split) or load(recipe, split, *r)
+    )
+    words = ["--limit", "16", "--holdout", "8", "--epochs", "1", "--out", "run", "--no-test", "--no-progress"]
+    assert main(["train", "--dataset", "shapes10", *words]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"curve: {Path('run/curves.png')}"
+    assert "test" not in splits
+
+
 def test_without_kernels_and_without_validation(capsys):
     words = ["--limit", "16", "--holdout", "0", "--epochs", "1", "--out", "run", "--no-kernels"]
     assert main(["train", "--dataset", "shapes10", *words]) == 0

@@ -62,3 +62,40 @@ def test_batch_norm_far_from_zero(kernels):
         y = F.batch_norm(x, None, None, training=True)
     expected = torch.nn.functional.batch_norm(torch.tensor(x), None, None, training=True).numpy()
     compare(y, expected, (wide - mean) / np.sqrt(var + 1e-5))
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+def test_gradients_of_a_whole_resnet20_step(algorithm):
+    """Most of the error is where a rounding turns a ReLU on or off; PyTorch's own two layouts differ tenfold in it."""
+    from minidl.bench.networks import WORKS, define
+
+    network = WORKS["resnet20"]
+    rng = np.random.default_rng(1)
+    images, labels = rng.standard_normal((64, 3, 32, 32), np.float32), rng.integers(0, 10, 64)
+    torch.manual_seed(1)
+    weights = network.build(define(torch.nn, torch.nn.functional)).state_dict()
+
+    def with_torch(dtype, layout):
+        model = network.build(define(torch.nn, torch.nn.functional))
+        model.load_state_dict(weights)
+        model = model.to(dtype=dtype, memory_format=layout)
+        x = torch.tensor(images, dtype=dtype).contiguous(memory_format=layout)
+        torch.nn.functional.cross_entropy(model(x), torch.tensor(labels)).backward()
+        return {name: p.grad.double().numpy() for name, p in model.named_parameters()}
+
+    exact = with_torch(torch.float64, torch.contiguous_format)
+
+    def error(gradients):
+        squares = [(((gradients[k] - g) ** 2).sum(), (g**2).sum()) for k, g in exact.items()]
+        return np.sqrt(np.sum(squares, axis=0)[0] / np.sum(squares, axis=0)[1])
+
+    model = minidl.models.resnet20()
+    model.load_state_dict({name: minidl.tensor(value.numpy()) for name, value in weights.items()})
+    minidl.set_conv_algorithm(algorithm)
+    try:
+        F.cross_entropy(model(minidl.tensor(images)), minidl.tensor(labels)).backward()
+    finally:
+        minidl.set_conv_algorithm("auto")
+    found = error({name: p.grad.array for name, p in model.named_parameters()})
+    assert found <= 5 * error(with_torch(torch.float32, torch.channels_last))
+    assert found <= 0.02
