@@ -14,11 +14,8 @@ from minidl.kernels.cpu.buffers import empty_like, is_buffer
 from minidl.kernels.cpu.elementwise import is_masked
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.layout import floats, rows, unrows
+from minidl.kernels.cpu.sums import BLOCKS, RUN, join, sums_over_rows
 from minidl.kernels.deferred import Deferred, settled
-
-BLOCKS = 64  # partial sums
-RUN = 32  # rows that are summed in the dtype of x before they are added in float64
-JOINED = 256  # numbers in a row: narrower ones are joined, so that the inner loops are long
 
 
 @jit
@@ -113,24 +110,6 @@ def masked_input_gradient(start, stop, x, mean, by_dy, by_centred, constant, dx,
             d = dy[i, c]
             d = zero if mask[i, c] <= zero else d
             dx[i, c] = by_dy[c] * d + by_centred[c] * (x[i, c] - mean[c]) + constant[c]
-
-
-def join(*arrays):
-    """Rows (m, C) as fewer rows of `repeats` times as many channels, and parameters (C,) repeated to that length."""
-    m, C = arrays[0].shape
-    repeats = max(1, min(m, JOINED // C))
-    while m % repeats:
-        repeats -= 1
-    rows, columns = (m // repeats, repeats * C), (repeats, C)
-    return repeats, [a.reshape(rows) if a.ndim == 2 else np.broadcast_to(a, columns).reshape(-1) for a in arrays]
-
-
-def sums_over_rows(kernel, x, shift, *others):
-    """Run a summing kernel over rows; the two sums (C,) in float64."""
-    repeats, (x, shift, *others) = join(x, shift, *others)
-    first, second = np.zeros((2, BLOCKS, x.shape[1]))
-    threads.run(kernel, BLOCKS, x, shift, first, second, *others)
-    return (s.reshape(BLOCKS * repeats, -1).sum(axis=0) for s in (first, second))
 
 
 def kept(v, x):

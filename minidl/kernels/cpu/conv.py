@@ -16,6 +16,7 @@ from minidl.kernels.cpu.buffers import empty
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
+from minidl.kernels.cpu.sums import column_sums
 
 PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
@@ -208,5 +209,5 @@ def conv2d_backward(dy, saved, needs):
     if needs[1]:
         dweight = conv2d_dweight(channels_last(x), dy, weight.shape, window, groups)
     if needs[2]:
-        dbias = dy.sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
+        dbias = column_sums(dy.reshape(-1, dy.shape[3]))
     return dx, dweight, dbias

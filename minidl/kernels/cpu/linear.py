@@ -12,6 +12,7 @@ from minidl.kernels.cpu.buffers import empty
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
+from minidl.kernels.cpu.sums import column_sums
 
 BLOCK = 64  # rows of the result per task
 RUN = 256  # terms that are summed in the dtype of the operands; longer sums are added up from runs in float64
@@ -91,7 +92,7 @@ def linear_backward(dy, saved, needs):
     rows = matrix(dy)
     dx = matrix_product(rows, weight).reshape(x.shape) if needs[0] else None
     dweight = matrix_product(rows, matrix(x), transposed=True) if needs[1] else None
-    dbias = rows.sum(axis=0, dtype=np.float64).astype(dy.dtype) if needs[2] else None
+    dbias = column_sums(rows) if needs[2] else None
     return dx, dweight, dbias
 
 
