@@ -12,7 +12,7 @@ from minidl.bench.sides import torch_version
 from minidl.kernels import get_kernel
 from minidl.nn.geometry import sliding
 
-__all__ = ["LAYERS", "measure_layers", "peak"]
+__all__ = ["LAYERS", "bandwidth", "measure_layers", "peak"]
 
 #        images, channels in, out, side, kernel, stride
 LAYERS = [
@@ -48,12 +48,25 @@ def peak() -> float:
     return best
 
 
+def bandwidth() -> float:
+    """GB/s of adding two arrays of 64 MB: what memory gives to all threads, two reads and one write counted."""
+    add = get_kernel("add_forward")
+    x, y = np.ones((2, 1 << 24), np.float32)
+    best = 0.0
+    for _ in range(5):
+        begin = time.perf_counter()
+        z, _ = add(x, y)
+        best = max(best, 1e-9 * (x.nbytes + y.nbytes + z.nbytes) / (time.perf_counter() - begin))
+    return best
+
+
 def measure_layers(rounds: int = 9, tick: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
     """Time each layer and direction, with PyTorch's channels_last beside it where that is installed.
 
     Yields:
-        {"layer", "direction", "milliseconds", "gflops", "torch_milliseconds", "ratio"}; GFLOP/s count the operations of
-        the plain sum, also where Winograd needs fewer. The last two are None without PyTorch.
+        {"layer", "direction", "milliseconds", "gflops", "intensity", "torch_milliseconds", "ratio"}; GFLOP/s count the
+        operations of the plain sum, also where Winograd needs fewer; the intensity is operations per byte of the three
+        arrays. The last two are None without PyTorch.
     """
     for N, C, OC, side, K, stride in LAYERS:
         rng = np.random.default_rng(0)
@@ -73,6 +86,7 @@ def measure_layers(rounds: int = 9, tick: Callable[[], None] = lambda: None) -> 
                 "direction": direction,
                 "milliseconds": ms,
                 "gflops": gflop / ms * 1e3,
+                "intensity": gflop * 1e9 / (x.nbytes + w.nbytes + dy.nbytes),
                 "torch_milliseconds": torch_ms,
                 "ratio": None if torch_ms is None else float(np.median(np.divide(times[1], times[0]))),
             }

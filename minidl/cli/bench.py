@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import minidl
 from minidl.bench.compare import compare
-from minidl.bench.layers import DIRECTIONS, LAYERS, measure_layers, peak
+from minidl.bench.layers import DIRECTIONS, LAYERS, bandwidth, measure_layers, peak
 from minidl.bench.networks import WORKS
 from minidl.bench.sides import MODES, torch_version
 from minidl.cli.common import UsageError, add_command, positive
@@ -101,8 +101,8 @@ def _describe(result: dict[str, Any]) -> str:
 
 def layers(rounds: int) -> dict[str, Any]:
     """Time single layers."""
-    top, results = peak(), []
-    print(f"the micro-kernel alone: {top:.0f} GFLOP/s\n")
+    top, stream, results = peak(), bandwidth(), []
+    print(f"the micro-kernel alone: {top:.0f} GFLOP/s; adding large arrays: {stream:.0f} GB/s\n")
     print(f"{'layer':42} {'direction':16} {'ms':>8} {'GFLOP/s':>8} {'of peak':>8} {'PyTorch ms':>11} {'ratio':>6}")
     with tqdm(total=len(LAYERS) * len(DIRECTIONS), leave=False, disable=None) as bar:
         for result in measure_layers(rounds, bar.update):
@@ -113,4 +113,4 @@ def layers(rounds: int) -> dict[str, Any]:
                 row += f" {result['torch_milliseconds']:11.2f} {result['ratio']:6.2f}"
             with tqdm.external_write_mode(file=sys.stdout):
                 print(row, flush=True)
-    return {"peak_gflops": top, "layers": results}
+    return {"peak_gflops": top, "bandwidth": stream, "layers": results}

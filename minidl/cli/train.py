@@ -21,7 +21,7 @@ from minidl.cli.common import (
 from minidl.data import find
 from minidl.models import list_models
 from minidl.training import Checkpoint, Recipe, build, evaluate, evaluation_loader, fit, load_dataset, plot_curves
-from minidl.training.recipe import DEFAULTS, FLIPS, SCHEDULES, Parts
+from minidl.training.recipe import DEFAULTS, FLIPS, PADDING_MODES, SCHEDULES, Parts
 
 _EXAMPLES = """\
   minidl train                                             CIFAR-10 if it is there, else Shapes10; three minutes
@@ -32,7 +32,8 @@ _EXAMPLES = """\
 
 # What a resumed run may not change: the option's name -> the recipe's.
 _CHOICES = ("dataset", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "label_smoothing")
-_CHOICES += ("schedule", "milestones", "seed", "holdout", "limit", "padding", "flip", "kernels")
+_CHOICES += ("schedule", "milestones", "seed", "holdout", "limit", "padding", "padding_mode")
+_CHOICES += ("flip", "kernels")
 
 
 def add_parser(commands: Any) -> None:
@@ -56,6 +57,7 @@ def add_parser(commands: Any) -> None:
         "--milestones", type=positive, nargs="+", metavar="N", help="epochs at which multistep divides by 10"
     )
     what.add_argument("--padding", type=natural, metavar="N", help=f"of the random crop (default: {_each('padding')})")
+    what.add_argument("--padding-mode", choices=PADDING_MODES, help="what the crop pads with (default: constant)")
     what.add_argument("--flip", choices=FLIPS, help=f"how images are mirrored (default: {_each('flip')})")
     what.add_argument("--seed", type=natural, metavar="N", help="same seed, same weights (default: 0)")
     what.add_argument("--holdout", type=natural, metavar="N", help=f"validation images (default: {_each('holdout')})")

@@ -70,21 +70,26 @@ class Compose:
 
 
 class RandomCrop:
-    """Pad each image with zeros on all sides and cut a window of `size` at a random place.
+    """Pad each image on all sides and cut a window of `size` at a random place.
 
     The offsets are uniform over {0, ..., H + 2 padding - size}, independent for each image and axis.
 
     Args:
         size: side of the window in pixels, or (height, width).
-        padding: zeros added on each side in pixels, or (rows, columns).
+        padding: pixels added on each side, or (rows, columns).
+        padding_mode: "constant" adds zeros, "reflect" the image mirrored at its outermost pixels.
 
     Raises:
-        TypeError, ValueError: sizes that are not positive integers, or a window larger than the padded image.
+        TypeError, ValueError: sizes that are not positive integers, another mode, a window larger than the padded
+            image, or a reflection larger than the image.
     """
 
-    def __init__(self, size: int | tuple[int, int], padding: int | tuple[int, int] = 0):
+    def __init__(self, size: int | tuple[int, int], padding: int | tuple[int, int] = 0, padding_mode: str = "constant"):
         self.size = _pair("RandomCrop", "size", size, least=1)
         self.padding = _pair("RandomCrop", "padding", padding, least=0)
+        if padding_mode not in ("constant", "reflect"):
+            raise ValueError(f"RandomCrop: padding_mode must be 'constant' or 'reflect', got {padding_mode!r}")
+        self.padding_mode = padding_mode
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         _check_images("RandomCrop", images)
@@ -96,8 +101,9 @@ class RandomCrop:
                 f"RandomCrop: size {self.size} is larger than the padded image {(H + 2 * PH, W + 2 * PW)} "
                 f"(image {(H, W)}, padding {self.padding})"
             )
-        padded = np.zeros((N, H + 2 * PH, W + 2 * PW, C), images.dtype)
-        padded[:, PH : PH + H, PW : PW + W] = images
+        if self.padding_mode == "reflect" and (H <= PH or W <= PW):
+            raise ValueError(f"RandomCrop: padding {self.padding} cannot be reflected in an image of {(H, W)}")
+        padded = np.pad(images, ((0, 0), (PH, PH), (PW, PW), (0, 0)), self.padding_mode)
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.size, axis=(1, 2))  # (N, rows, cols, C, OH, OW)
         windows = np.moveaxis(windows, 3, -1)  # channels last, so that one row of a window is one block of memory
         top = rng.integers(0, windows.shape[1], N)
@@ -105,7 +111,8 @@ class RandomCrop:
         return windows[np.arange(N), top, left]
 
     def __repr__(self) -> str:
-        return f"RandomCrop(size={self.size}, padding={self.padding})"
+        mode = "" if self.padding_mode == "constant" else f", padding_mode={self.padding_mode!r}"
+        return f"RandomCrop(size={self.size}, padding={self.padding}{mode})"
 
 
 class RandomHorizontalFlip:

@@ -26,9 +26,20 @@ from minidl.nn import CrossEntropyLoss, Module
 from minidl.optim import SGD
 from minidl.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
-__all__ = ["DEFAULTS", "FLIPS", "SCHEDULES", "Parts", "Recipe", "build", "evaluation_loader", "load_dataset"]
+__all__ = [
+    "DEFAULTS",
+    "FLIPS",
+    "PADDING_MODES",
+    "SCHEDULES",
+    "Parts",
+    "Recipe",
+    "build",
+    "evaluation_loader",
+    "load_dataset",
+]
 
 SCHEDULES = ("onecycle", "multistep")
+PADDING_MODES = ("constant", "reflect")
 FLIPS = ("none", "random", "alternating")
 
 # What differs between the datasets. `epochs` is sized for about three minutes at 300 images/s.
@@ -63,6 +74,7 @@ class Recipe:
         holdout: training images held out for validation; 0 for none.
         limit: use only so many images of each split; None for all.
         padding: pixels of the random crop; 0 for none.
+        padding_mode: what they are, "constant" (zeros) or "reflect".
         flip: mirror half of the images, chosen at "random", or each in every second epoch ("alternating"); or "none".
         kernels: False runs on the plain texts.
 
@@ -84,6 +96,7 @@ class Recipe:
     holdout: int
     limit: int | None = None
     padding: int
+    padding_mode: str = "constant"
     flip: str
     kernels: bool = True
 
@@ -100,6 +113,7 @@ class Recipe:
         _check_number("momentum", self.momentum, 0, 1)
         _check_number("weight_decay", self.weight_decay, 0, math.inf)
         _check_number("label_smoothing", self.label_smoothing, 0, 1)
+        _check_choice("padding_mode", self.padding_mode, PADDING_MODES)
         _check_choice("flip", self.flip, FLIPS)
         if not isinstance(self.kernels, bool):
             raise TypeError(f"recipe: kernels must be True or False, got {self.kernels!r}")
@@ -207,7 +221,7 @@ def build(recipe: Recipe, data: str | Path | None = None, workers: int = 1) -> P
     """
     train = load_dataset(recipe, "train", data)
     side, channels = train.data.shape[1], train.data.shape[3]
-    augment: list[Any] = [RandomCrop(side, padding=recipe.padding)] if recipe.padding else []
+    augment: list[Any] = [RandomCrop(side, recipe.padding, recipe.padding_mode)] if recipe.padding else []
     augment += {"none": [], "random": [RandomHorizontalFlip()], "alternating": [AlternatingFlip()]}[recipe.flip]
     augmented = train.with_transform(Compose([*augment, Normalize(train.mean, train.std)]))
     train_loader = DataLoader(augmented, recipe.batch_size, shuffle=True, num_workers=workers, seed=recipe.seed)

@@ -44,6 +44,17 @@ def test_crop_is_the_window_that_a_loop_cuts(dtype, size, padding):
     np.testing.assert_array_equal(x, before)
 
 
+def test_crop_of_reflected_borders():
+    x = images()
+    y = RandomCrop((6, 9), (3, 2), padding_mode="reflect")(x, np.random.default_rng(5))
+    rng = np.random.default_rng(5)
+    tops, lefts = rng.integers(0, 7, 7), rng.integers(0, 5, 7)
+    for n in range(7):
+        rows, columns = np.abs(np.arange(6) + tops[n] - 3), np.abs(np.arange(9) + lefts[n] - 2)
+        rows, columns = np.where(rows > 5, 10 - rows, rows), np.where(columns > 8, 16 - columns, columns)
+        np.testing.assert_array_equal(y[n], x[n][rows][:, columns])
+
+
 def test_crop_reaches_every_offset():
     x = np.arange(25, dtype=np.uint8).reshape(1, 5, 5, 1).repeat(2000, axis=0)
     y = RandomCrop(3)(x, np.random.default_rng(0))
@@ -116,6 +127,8 @@ def test_repr():
         (lambda: RandomCrop(True), TypeError, "size"),
         (lambda: RandomCrop((1, 2, 3)), TypeError, "size"),
         (lambda: RandomCrop(3, -1), ValueError, "padding must be >= 0, got -1"),
+        (lambda: RandomCrop(3, 1, "wrap"), ValueError, "padding_mode must be 'constant' or 'reflect', got 'wrap'"),
+        (lambda: RandomCrop(6, 6, "reflect")(images(), np.random.default_rng(0)), ValueError, "cannot be reflected"),
         (lambda: RandomHorizontalFlip(1.5), ValueError, r"p must be in \[0, 1\], got 1.5"),
         (lambda: RandomHorizontalFlip("1"), TypeError, "p must be a number"),
         (lambda: Normalize((0.5,), (0.5, 0.5)), ValueError, "one number per channel"),
