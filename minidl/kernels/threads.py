@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["at_fork", "get_num_threads", "run", "set_num_threads"]
+__all__ = ["at_fork", "get_num_threads", "run", "run_over", "set_num_threads"]
 
 
 def _available() -> int:
@@ -25,6 +25,7 @@ def _available() -> int:
     return min(int(asked), cores) if asked.isdecimal() and int(asked) > 0 else cores
 
 
+FEW = 1 << 15  # numbers that one thread passes over in the time that another needs to begin
 LOOKS = 100_000  # about a tenth of a millisecond
 _num_threads = _available()
 _workers: list["Worker"] = []
@@ -106,6 +107,14 @@ def run(kernel: Callable[..., None], tasks: int, *args: Any) -> None:
     for error in errors:
         if error is not None:
             raise error
+
+
+def run_over(numbers: int, kernel: Callable[..., None], tasks: int, *args: Any) -> None:
+    """As `run` for a pass over so many numbers: on this thread alone where they are too few to wake another for."""
+    if numbers < FEW:
+        kernel(0, tasks, *args)
+    else:
+        run(kernel, tasks, *args)
 
 
 def _start_worker(wanted: int) -> None:

@@ -42,31 +42,35 @@ def gradients(x, weight, bias, dy, padding):
     return [y.detach().array, *(leaf.grad.array for leaf in leaves)]
 
 
-def case(N, C, OC, H, W, padding):
+def case(N, C, OC, H, W, padding, K=3):
     rng = np.random.default_rng(H * W + C)
     pads = padding if isinstance(padding, tuple) else (padding, padding)
-    shape = (N, OC, H + 2 * pads[0] - 2, W + 2 * pads[1] - 2)
-    shapes = ((N, C, H, W), (OC, C, 3, 3), (OC,), shape)
+    shape = (N, OC, H + 2 * pads[0] - K + 1, W + 2 * pads[1] - K + 1)
+    shapes = ((N, C, H, W), (OC, C, K, K), (OC,), shape)
     return [rng.standard_normal(s).astype(np.float32) for s in shapes]
 
 
 @pytest.mark.parametrize(
-    ("N", "C", "OC", "H", "W", "padding"),
+    ("N", "C", "OC", "H", "W", "padding", "K"),
     [
-        (1, LANES, LANES, 3, 3, 0),  # one output
-        (2, LANES, 2 * LANES, 8, 8, 1),  # whole tiles
-        (3, 2 * LANES, LANES, 9, 7, 1),  # tiles that hang over both edges
-        (1, LANES, 3 * LANES, 6, 13, 2),  # padding on all sides of the tile; a narrow last panel
-        (2, 3 * LANES, LANES, 5, 6, (0, 2)),
-        (40, LANES, LANES, 4, 4, 1),  # several blocks, several parts of the weight gradient
-        (2, LANES, 9 * LANES, 8, 8, 1),  # on AVX-512: two runs of output channels
-        (1, 16 * LANES, 16 * LANES, 8, 8, 1),
+        (1, LANES, LANES, 3, 3, 0, 3),  # one output
+        (2, LANES, 2 * LANES, 8, 8, 1, 3),  # whole tiles
+        (3, 2 * LANES, LANES, 9, 7, 1, 3),  # tiles that hang over both edges
+        (1, LANES, 3 * LANES, 6, 13, 2, 3),  # padding on all sides of the tile; a narrow last panel
+        (2, 3 * LANES, LANES, 5, 6, (0, 2), 3),
+        (40, LANES, LANES, 4, 4, 1, 3),  # several blocks, several parts of the weight gradient
+        (2, LANES, 9 * LANES, 8, 8, 1, 3),  # on AVX-512: two runs of output channels
+        (1, 16 * LANES, 16 * LANES, 8, 8, 1, 3),
+        (1, LANES, LANES, 5, 5, 0, 5),
+        (2, 2 * LANES, LANES, 7, 9, 2, 5),
+        (3, LANES, 3 * LANES, 6, 5, (4, 1), 5),
+        (40, LANES, LANES, 6, 6, 2, 5),
     ],
 )
-def test_against_float64(calls, N, C, OC, H, W, padding):
-    x, weight, bias, dy = case(N, C, OC, H, W, padding)
+def test_against_float64(calls, N, C, OC, H, W, padding, K):
+    x, weight, bias, dy = case(N, C, OC, H, W, padding, K)
     found = gradients(x, weight, bias, dy, padding)
-    assert calls["conv2d_dweight"] == 1 and calls["correlate"] == 2 - (np.max(padding) > 2)
+    assert calls["conv2d_dweight"] == 1 and calls["correlate"] == 2 - (np.max(padding) > K - 1)
     exact = gradients(*(a.astype(np.float64) for a in (x, weight, bias, dy)), padding)
     for f, e in zip(found, exact, strict=True):
         assert f.dtype == np.float32 and f.shape == e.shape
@@ -117,15 +121,15 @@ def test_what_it_does_not_fit_goes_the_direct_way(calls):
         x, w = rng.standard_normal((2, C, 8, 8)), rng.standard_normal((OC, C // groups, K, K))
         F.conv2d(x.astype(dtype), w.astype(dtype), groups=groups, **options)
 
-    run(dtype=np.float64), run(C=3), run(OC=LANES + 1), run(K=5), run(stride=2), run(dilation=2), run(groups=2)
+    run(dtype=np.float64), run(C=3), run(OC=LANES + 1), run(K=4), run(stride=2), run(dilation=2), run(groups=2)
     assert calls["correlate"] == 0
     run()
     assert calls["correlate"] == 1
 
 
 def test_the_choice(calls):
-    x, w, *_ = case(2, LANES, LANES, 16, 16, 1)
-    small, *_ = case(8, LANES, LANES, 2, 2, 1)
+    x, w, *_ = case(4, LANES, LANES, 16, 16, 1)
+    small, *_ = case(64, LANES, LANES, 2, 2, 1)
     for algorithm, images, expected in [("direct", x, 0), ("text", x, 0), ("auto", x, 1), ("auto", small, 0)]:
         calls["correlate"] = 0
         minidl.set_conv_algorithm(algorithm)

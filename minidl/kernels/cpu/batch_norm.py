@@ -127,7 +127,7 @@ def normalize(x, mean, scale, beta, other=None, low=-np.inf):
     arrays = [r, mean, scale, beta, y] + ([] if other is None else [rows(other)])
     _, (r_, mean, scale, beta, y_, *other_) = join(*arrays)
     kernel = scale_shift_and_add if other_ else scale_and_shift
-    threads.run(kernel, BLOCKS, r_, mean, scale, beta, x.dtype.type(low), y_, *other_)
+    threads.run_over(x.size, kernel, BLOCKS, r_, mean, scale, beta, x.dtype.type(low), y_, *other_)
     return unrows(y, x)
 
 
@@ -201,7 +201,7 @@ def gradients(saved, needs, *dy):
         dx = empty_like(r)
         coefficients = [v.astype(x.dtype) for v in (gamma * inv_std, dvar * 2 / m, dmean / m)]
         _, joined = join(r, mean, *coefficients, dx, *dy)
-        threads.run(masked_input_gradient if masked else input_gradient, BLOCKS, *joined)
+        threads.run_over(x.size, masked_input_gradient if masked else input_gradient, BLOCKS, *joined)
         dx = unrows(dx, x)
     return dx, dgamma.astype(x.dtype) if needs[1] else None, dbeta.astype(x.dtype) if needs[2] else None
 

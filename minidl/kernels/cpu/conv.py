@@ -181,7 +181,7 @@ def conv2d_dweight(x, dy, shape, window, groups):
     """The weight gradient of the given shape, for channels-last x and dy."""
     (N, H, W, C), (OC, CG, KH, KW) = x.shape, shape
     if takes_winograd(window, groups, x.dtype, N, C, OC):
-        return winograd.conv2d_dweight(x, dy, *window.padding)
+        return winograd.conv2d_dweight(x, dy, KH, *window.padding)
     T = max(1, min(PARTS, N, PART_BYTES // (math.prod(shape) * x.itemsize)))
     parts = np.empty((T, math.prod(shape)), x.dtype)
     threads.run(weight_gradient, T, x, dy, parts, *geometry(window, H, W), groups)

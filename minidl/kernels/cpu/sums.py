@@ -29,7 +29,7 @@ def sums_over_rows(kernel, x, shift, *others):
     """Run a summing kernel over rows; the two sums (C,) in float64."""
     repeats, (x, shift, *others) = join(x, shift, *others)
     first, second = np.zeros((2, BLOCKS, x.shape[1]))
-    threads.run(kernel, BLOCKS, x, shift, first, second, *others)
+    threads.run_over(x.size, kernel, BLOCKS, x, shift, first, second, *others)
     return (s.reshape(BLOCKS * repeats, -1).sum(axis=0) for s in (first, second))
 
 
@@ -52,5 +52,5 @@ def column_sums(x):
     """Σ over the rows of x (m, C), in the dtype of x."""
     repeats, (joined,) = join(x)
     sums = np.zeros((BLOCKS, joined.shape[1]))
-    threads.run(totals, BLOCKS, joined, sums)
+    threads.run_over(x.size, totals, BLOCKS, joined, sums)
     return sums.reshape(BLOCKS * repeats, -1).sum(axis=0).astype(x.dtype)

@@ -1,9 +1,10 @@
-"""The transforms of Winograd's F(4x4, 3x3) as generated code over vectors of channels.
+"""The transforms of Winograd's F(4x4, 3x3) and F(2x2, 5x5) as generated code over vectors of channels.
 
-Four outputs of a 3-tap filter are a product of two polynomials taken at six points: 0, ±a, ±b, ∞. With a = 1/√2 and
-b = √2 most constants are powers of two and float32 loses about half of what it loses at the usual 0, ±1, ±2, ∞. Each
-function below is one of the matrices (Lavin & Gray 2015, arXiv 1509.09308: y = Aᵀ [(G g) * (Bᵀ d)]), written out; a
-tile takes it along its columns, then along its rows. `*_tile` move one tile of one vector of channels:
+Four outputs of a 3-tap filter, or two of a 5-tap filter, are a product of two polynomials taken at six points: 0, ±a,
+±b, ∞. With a = 1/√2 and b = √2 most constants are powers of two and float32 loses about half of what it loses at the
+usual 0, ±1, ±2, ∞. Each function below is one of the matrices (Lavin & Gray 2015, arXiv 1509.09308:
+y = Aᵀ [(G g) * (Bᵀ d)]), written out; a tile takes it along its columns, then along its rows. `*_tile` move one tile of
+one vector of channels, here for F(4x4, 3x3):
 
     input_tile            6x6 pixels of an image   -> Bᵀ d B   -> 36 planes
     gradient_tile         4x4 pixels of dy         -> A dy Aᵀ  -> 36 planes
@@ -24,7 +25,8 @@ from numba.extending import intrinsic
 
 from minidl.kernels.cpu.vectors import I8, I32, I64, Emitter, Vector, data
 
-__all__ = ["gradient_tile", "input_tile", "output_tile", "prefetch", "weight_gradient_tile", "weight_tile"]
+__all__ = ["gradient_tile_2", "gradient_tile_4", "input_tile", "output_tile_2", "output_tile_4", "prefetch"]
+__all__ += ["weight_gradient_tile_3", "weight_gradient_tile_5", "weight_tile_3", "weight_tile_5"]
 
 a, b = math.sqrt(0.5), math.sqrt(2)  # a² = 1/2, b² = 2
 
@@ -37,7 +39,7 @@ def bt(d0, d1, d2, d3, d4, d5):
             even_b + odd_b, even_b - odd_b, d1 - 2.5 * d3 + d5)
 
 
-def at(m0, m1, m2, m3, m4, m5):
+def at_4(m0, m1, m2, m3, m4, m5):
     sum_a, dif_a = m1 + m2, m1 - m2
     sum_b, dif_b = m3 + m4, m3 - m4
     return (m0 + sum_a + sum_b,
@@ -46,24 +48,45 @@ def at(m0, m1, m2, m3, m4, m5):
             a / 2 * dif_a + 2 * b * dif_b + m5)
 
 
-def transposed_at(y0, y1, y2, y3):
+def at_2(m0, m1, m2, m3, m4, m5):
+    return m0 + (m1 + m2) + (m3 + m4), a * (m1 - m2) + b * (m3 - m4) + m5
+
+
+def transposed_at_4(y0, y1, y2, y3):
     even_a, odd_a = y0 + 0.5 * y2, a * y1 + a / 2 * y3
     even_b, odd_b = y0 + 2.0 * y2, b * y1 + 2 * b * y3
     return y0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, y3
 
 
-def g(g0, g1, g2):
-    even_a, odd_a = -2 / 3 * g0 + -1 / 3 * g2, -2 / 3 * a * g1
-    even_b, odd_b = 1 / 6 * g0 + 1 / 3 * g2, 1 / 6 * b * g1
+def transposed_at_2(y0, y1):
+    odd_a, odd_b = a * y1, b * y1
+    return y0, y0 + odd_a, y0 - odd_a, y0 + odd_b, y0 - odd_b, y1
+
+
+def g_3(g0, g1, g2):
+    even_a, odd_a = -2 / 3 * (g0 + 0.5 * g2), -2 / 3 * a * g1
+    even_b, odd_b = 1 / 6 * (g0 + 2.0 * g2), 1 / 6 * b * g1
     return g0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, g2
 
 
-def transposed_g(u0, u1, u2, u3, u4, u5):
-    sum_a, dif_a = u1 + u2, u1 - u2
-    sum_b, dif_b = u3 + u4, u3 - u4
-    return (u0 + -2 / 3 * sum_a + 1 / 6 * sum_b,
-            -2 / 3 * a * dif_a + 1 / 6 * b * dif_b,
-            -1 / 3 * sum_a + 1 / 3 * sum_b + u5)
+def g_5(g0, g1, g2, g3, g4):
+    even_a, odd_a = -2 / 3 * (g0 + 0.5 * g2 + 0.25 * g4), -2 / 3 * a * (g1 + 0.5 * g3)
+    even_b, odd_b = 1 / 6 * (g0 + 2.0 * g2 + 4.0 * g4), 1 / 6 * b * (g1 + 2.0 * g3)
+    return g0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, g4
+
+
+def transposed_g_3(u0, u1, u2, u3, u4, u5):
+    sum_a, dif_a = -2 / 3 * (u1 + u2), -2 / 3 * a * (u1 - u2)
+    sum_b, dif_b = 1 / 6 * (u3 + u4), 1 / 6 * b * (u3 - u4)
+    return u0 + sum_a + sum_b, dif_a + dif_b, 0.5 * sum_a + 2.0 * sum_b + u5
+
+
+def transposed_g_5(u0, u1, u2, u3, u4, u5):
+    sum_a, dif_a = -2 / 3 * (u1 + u2), -2 / 3 * a * (u1 - u2)
+    sum_b, dif_b = 1 / 6 * (u3 + u4), 1 / 6 * b * (u3 - u4)
+    return (u0 + sum_a + sum_b, dif_a + dif_b,
+            0.5 * sum_a + 2.0 * sum_b, 0.5 * dif_a + 2.0 * dif_b,
+            0.25 * sum_a + 4.0 * sum_b + u5)
 # fmt: on
 
 
@@ -137,36 +160,44 @@ def store_planes(emitter, tile, planes, plane):
         emitter.store(value.value, planes, emitter.builder.mul(I64(k), plane))
 
 
-@intrinsic
-def output_tile(typingctx, planes, i, plane, bias, image, rows, columns, c, waste):
-    """Write at(planes[i + k plane]) + bias[c:] to image[rows + columns + c:], or to `waste` where that is outside."""
+def planes_to_pixels(transform, n):
+    """Make the intrinsic that writes the n x n transform of planes[i + k plane] + bias[c:] to pixels of `image`.
 
-    def codegen(context, builder, signature, args):
-        planes, i, plane, bias, image, rows, columns, c, waste = args
-        emitter = Emitter(builder, context.get_value_type(signature.args[0].dtype))
-        kinds = signature.args
-        planes = data(context, builder, kinds[0], planes, i)
-        result = both_ways(at, load_planes(emitter, planes, plane, 6))
-        bias = Vector(emitter, emitter.load(data(context, builder, kinds[3], bias), c))
-        image, waste = data(context, builder, kinds[4], image), data(context, builder, kinds[8], waste)
-        rows = offsets(context, builder, kinds[5], rows, 4)
-        columns = [builder.add(x, c) for x in offsets(context, builder, kinds[6], columns, 4)]
-        for row, values in zip(rows, result, strict=True):
-            for column, value in zip(columns, values, strict=True):
-                offset = builder.add(row, column)
-                inside = builder.icmp_signed(">=", offset, I64(0))
-                target = builder.select(inside, builder.gep(image, [offset]), waste)
-                emitter.store((value + bias).value, target, I64(0))
-        return context.get_dummy_value()
+    What lies outside goes to `waste`.
+    """
 
-    n = types.intp
-    return types.void(planes, n, n, bias, image, rows, columns, n, waste), codegen
+    @intrinsic
+    def tile(typingctx, planes, i, plane, bias, image, rows, columns, c, waste):
+        def codegen(context, builder, signature, args):
+            planes, i, plane, bias, image, rows, columns, c, waste = args
+            kinds = signature.args
+            emitter = Emitter(builder, context.get_value_type(kinds[0].dtype))
+            planes = data(context, builder, kinds[0], planes, i)
+            result = both_ways(transform, load_planes(emitter, planes, plane, 6))
+            bias = Vector(emitter, emitter.load(data(context, builder, kinds[3], bias), c))
+            image, waste = data(context, builder, kinds[4], image), data(context, builder, kinds[8], waste)
+            rows = offsets(context, builder, kinds[5], rows, n)
+            columns = [builder.add(x, c) for x in offsets(context, builder, kinds[6], columns, n)]
+            for row, values in zip(rows, result, strict=True):
+                for column, value in zip(columns, values, strict=True):
+                    offset = builder.add(row, column)
+                    inside = builder.icmp_signed(">=", offset, I64(0))
+                    target = builder.select(inside, builder.gep(image, [offset]), waste)
+                    emitter.store((value + bias).value, target, I64(0))
+            return context.get_dummy_value()
+
+        n_ = types.intp
+        return types.void(planes, n_, n_, bias, image, rows, columns, n_, waste), codegen
+
+    return tile
 
 
 input_tile = pixels_to_planes(bt, 6)
-gradient_tile = pixels_to_planes(transposed_at, 4)
-weight_tile = planes_to_planes(g, 3)
-weight_gradient_tile = planes_to_planes(transposed_g, 6)
+gradient_tile_4, gradient_tile_2 = pixels_to_planes(transposed_at_4, 4), pixels_to_planes(transposed_at_2, 2)
+output_tile_4, output_tile_2 = planes_to_pixels(at_4, 4), planes_to_pixels(at_2, 2)
+weight_tile_3, weight_tile_5 = planes_to_planes(g_3, 3), planes_to_planes(g_5, 5)
+weight_gradient_tile_3 = planes_to_planes(transposed_g_3, 6)
+weight_gradient_tile_5 = planes_to_planes(transposed_g_5, 6)
 
 
 @intrinsic

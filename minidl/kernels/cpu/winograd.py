@@ -1,8 +1,10 @@
-"""3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): 36 products for 16 outputs instead of 144.
+"""Convolutions of stride 1 by Winograd: F(4x4, 3x3) with 36 products for 16 outputs instead of 144, F(2x2, 5x5) with
+36 for 4 instead of 100.
 
-The image is cut into tiles of 4x4 outputs. A block of tiles is transformed into 36 planes (tiles, C), each plane is
-multiplied by its plane of the transformed weights (C, OC), and the products are transformed back, all within the cache.
-The weight gradient sums dyᵀ x in the same planes; the input gradient is the forward of dy with flipped weights.
+The image is cut into tiles of `size` x `size` outputs (4 or 2). A block of tiles is transformed into 36 planes
+(tiles, C), each plane is multiplied by its plane of the transformed weights (C, OC), and the products are transformed
+back, all within the cache. The weight gradient sums dyᵀ x in the same planes; the input gradient is the forward of dy
+with flipped weights.
 """
 
 import numpy as np
@@ -12,12 +14,16 @@ from minidl.kernels.cpu.buffers import empty
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.tiles import (
-    gradient_tile,
+    gradient_tile_2,
+    gradient_tile_4,
     input_tile,
-    output_tile,
+    output_tile_2,
+    output_tile_4,
     prefetch,
-    weight_gradient_tile,
-    weight_tile,
+    weight_gradient_tile_3,
+    weight_gradient_tile_5,
+    weight_tile_3,
+    weight_tile_5,
 )
 
 LANES = VECTOR_BYTES // 4
@@ -28,6 +34,7 @@ BLOCK = 64  # tiles of a block in `weight_gradient`
 PARTS = 8  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 16 << 20  # that all of them together may take
 WIDE = 64  # output channels of a task of the weight gradient
+MANY = 48  # tiles that are worth a transform of the weights
 WEIGHTS = 2048  # 3x3 kernels that `transform_weights` takes at a time: waking a thread costs more than a few
 GROUP = 8  # input channels that `collect` takes at a time
 PAD = 16  # numbers between planes: a power of two as their distance would throw all into one cache set
@@ -41,12 +48,12 @@ def set_offsets(offsets, count, first, extent, step, base):
 
 
 @jit
-def ask_for(image, tile, down, across, H, W, C, begin, channels, write):
-    """Have the 4x4 pixels of a tile brought to the cache; where it hangs over the edge, something beside it."""
+def ask_for(image, tile, size, down, across, H, W, C, begin, channels, write):
+    """Have the pixels of a tile brought to the cache; where it hangs over the edge, something beside it."""
     n, r = divmod(tile, down * across)
-    first = ((n * H + r // across * 4) * W + r % across * 4) * C + begin
-    for h in range(4):
-        for w in range(4):
+    first = ((n * H + r // across * size) * W + r % across * size) * C + begin
+    for h in range(size):
+        for w in range(size):
             for k in range(0, channels, LANES):
                 here = first + (h * W + w) * C + k
                 if write:
@@ -56,10 +63,10 @@ def ask_for(image, tile, down, across, H, W, C, begin, channels, write):
 
 
 @jit
-def forward(start, stop, x, u, bias, y, block, top, left):
+def forward(start, stop, x, u, bias, y, size, block, top, left):
     """y = x * w for blocks of tiles start..stop: x (N, H, W, C), y (N, OH, OW, OC), u from `transform_weights`."""
     (N, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
-    down, across = (OH + 3) // 4, (OW + 3) // 4
+    down, across = -(-OH // size), -(-OW // size)
     tiles = N * down * across
     v_plane, m_plane = block * C + PAD, block * OC + PAD
     v, m, waste = np.empty(36 * v_plane, x.dtype), np.empty(36 * m_plane, x.dtype), np.empty(LANES, x.dtype)
@@ -69,14 +76,14 @@ def forward(start, stop, x, u, bias, y, block, top, left):
         count = min(block, tiles - first)
         for i in range(count):
             n, r = divmod(first + i, down * across)
-            set_offsets(rows, 6, r // across * 4 - top, H, W * C, n * H * W * C)
-            set_offsets(columns, 6, r % across * 4 - left, W, C, 0)
+            set_offsets(rows, 6, r // across * size - top, H, W * C, n * H * W * C)
+            set_offsets(columns, 6, r % across * size - left, W, C, 0)
             for k in range(0, C, LANES):
                 input_tile(a, rows, columns, k, v, i * C + k, v_plane)
         for e in range(36):
             for i in range(first + block * e // 36, first + block * (e + 1) // 36):
-                ask_for(a, i + block, down, across, H, W, C, 0, C, False)
-                ask_for(c, i, down, across, OH, OW, OC, 0, OC, True)
+                ask_for(a, i + block, size, down, across, H, W, C, 0, C, False)
+                ask_for(c, i, size, down, across, OH, OW, OC, 0, OC, True)
             for o in range(0, OC, PANEL):
                 width = min(PANEL, OC - o)
                 product(
@@ -85,20 +92,23 @@ def forward(start, stop, x, u, bias, y, block, top, left):
                 )  # fmt: skip
         for i in range(count):
             n, r = divmod(first + i, down * across)
-            set_offsets(rows, 4, r // across * 4, OH, OW * OC, n * OH * OW * OC)
-            set_offsets(columns, 4, r % across * 4, OW, OC, 0)
+            set_offsets(rows, size, r // across * size, OH, OW * OC, n * OH * OW * OC)
+            set_offsets(columns, size, r % across * size, OW, OC, 0)
             for k in range(0, OC, LANES):
-                output_tile(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste)
+                if size == 4:
+                    output_tile_4(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste)
+                else:
+                    output_tile_2(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste)
 
 
 @jit
-def weight_gradient(start, stop, x, dy, parts, block, wide, top, left):
+def weight_gradient(start, stop, x, dy, parts, size, block, wide, top, left):
     """parts[t, o] = the planes (36, C, wide) of share t of the tiles and run o of the output channels.
 
     For tasks start..stop of T * runs; parts (T, runs, 36 * C * wide), each share holds a tile.
     """
     (N, H, W, C), (_, OH, OW, OC) = x.shape, dy.shape
-    down, across = (OH + 3) // 4, (OW + 3) // 4
+    down, across = -(-OH // size), -(-OW // size)
     T, runs = parts.shape[:2]
     tiles = N * down * across
     v_plane, d_plane = block * C + PAD, block * wide + PAD
@@ -113,20 +123,24 @@ def weight_gradient(start, stop, x, dy, parts, block, wide, top, left):
             count = min(block, last - first)
             for i in range(count):
                 n, r = divmod(first + i, down * across)
-                set_offsets(rows, 6, r // across * 4 - top, H, W * C, n * H * W * C)
-                set_offsets(columns, 6, r % across * 4 - left, W, C, 0)
+                set_offsets(rows, 6, r // across * size - top, H, W * C, n * H * W * C)
+                set_offsets(columns, 6, r % across * size - left, W, C, 0)
                 for k in range(0, C, LANES):
                     input_tile(a, rows, columns, k, v, i * C + k, v_plane)
-                set_offsets(rows, 4, r // across * 4, OH, OW * OC, n * OH * OW * OC + begin)
-                set_offsets(columns, 4, r % across * 4, OW, OC, 0)
+                set_offsets(rows, size, r // across * size, OH, OW * OC, n * OH * OW * OC + begin)
+                set_offsets(columns, size, r % across * size, OW, OC, 0)
                 for k in range(0, channels, LANES):
                     panel = k // PANEL * PANEL
                     width = min(PANEL, channels - panel)
-                    gradient_tile(b, rows, columns, k, d, panel * block + i * width + k - panel, d_plane)
+                    here = panel * block + i * width + k - panel
+                    if size == 4:
+                        gradient_tile_4(b, rows, columns, k, d, here, d_plane)
+                    else:
+                        gradient_tile_2(b, rows, columns, k, d, here, d_plane)
             for e in range(36):
                 for i in range(first + block * (e + 36) // 36, first + block * (e + 37) // 36):
-                    ask_for(a, i, down, across, H, W, C, 0, C, False)
-                    ask_for(b, i, down, across, OH, OW, OC, begin, channels, False)
+                    ask_for(a, i, size, down, across, H, W, C, 0, C, False)
+                    ask_for(b, i, size, down, across, OH, OW, OC, begin, channels, False)
                 for o in range(0, channels, PANEL):
                     width = min(PANEL, channels - o)
                     product(
@@ -137,26 +151,29 @@ def weight_gradient(start, stop, x, dy, parts, block, wide, top, left):
 
 @jit
 def transform_weights(start, stop, w, u, share):
-    """u = G w Gᵀ for shares start..stop of the input channels of w (C, OC, 3, 3): 36 planes of (C, PANEL) panels."""
-    C, OC = w.shape[:2]
-    taps = np.empty((9, OC), u.dtype)
+    """u = G w Gᵀ for shares start..stop of the input channels of w (C, OC, K, K): 36 planes of (C, PANEL) panels."""
+    C, OC, _, K = w.shape
+    taps = np.empty((K * K, OC), u.dtype)
     flat = taps.reshape(-1)
     for c in range(start * share, min(stop * share, C)):
         for o in range(OC):
-            for k in range(9):
-                taps[k, o] = w[c, o, k // 3, k % 3]
+            for k in range(K * K):
+                taps[k, o] = w[c, o, k // K, k % K]
         for o in range(0, OC, LANES):
             panel = o // PANEL * PANEL
-            width = min(PANEL, OC - panel)
-            weight_tile(flat, o, OC, u, panel * C + c * width + o - panel, C * OC)
+            here = panel * C + c * min(PANEL, OC - panel) + o - panel
+            if K == 3:
+                weight_tile_3(flat, o, OC, u, here, C * OC)
+            else:
+                weight_tile_5(flat, o, OC, u, here, C * OC)
 
 
 @jit
 def collect(start, stop, parts, wide, dweight):
-    """dweight = Gᵀ Σ_t parts[t] G for groups start..stop of input channels; dweight (OC, C, 3, 3)."""
-    OC, C = dweight.shape[:2]
+    """dweight = Gᵀ Σ_t parts[t] G for groups start..stop of input channels; dweight (OC, C, K, K)."""
+    OC, C, _, K = dweight.shape
     T, runs = parts.shape[:2]
-    total, taps = np.empty((36, GROUP * wide), parts.dtype), np.empty((9, wide), parts.dtype)
+    total, taps = np.empty((36, GROUP * wide), parts.dtype), np.empty((K * K, wide), parts.dtype)
     source, target = total.reshape(-1), taps.reshape(-1)
     for first in range(start * GROUP, min(stop * GROUP, C), GROUP):
         count = min(GROUP, C - first)
@@ -169,16 +186,19 @@ def collect(start, stop, parts, wide, dweight):
                     total[e, : count * wide] += parts[t, run, here : here + count * wide]
             for c in range(count):
                 for o in range(0, channels, LANES):
-                    weight_gradient_tile(source, c * wide + o, GROUP * wide, target, o, wide)
+                    if K == 3:
+                        weight_gradient_tile_3(source, c * wide + o, GROUP * wide, target, o, wide)
+                    else:
+                        weight_gradient_tile_5(source, c * wide + o, GROUP * wide, target, o, wide)
                 for o in range(channels):
-                    for k in range(9):
-                        dweight[begin + o, first + c, k // 3, k % 3] = taps[k, o]
+                    for k in range(K * K):
+                        dweight[begin + o, first + c, k // K, k % K] = taps[k, o]
 
 
 def fits(window, groups, dtype, C, OC):
     """Whether Winograd can compute this convolution."""
     return (
-        window.kernel_size == (3, 3)
+        window.kernel_size in ((3, 3), (5, 5))
         and window.stride == window.dilation == (1, 1)
         and groups == 1
         and dtype == np.float32
@@ -186,11 +206,17 @@ def fits(window, groups, dtype, C, OC):
     )
 
 
+def tiles_of(K, N, OH, OW):
+    """Outputs along the side of a tile for a kernel of side K, and the number of tiles."""
+    size = 7 - K
+    return size, N * -(-OH // size) * -(-OW // size)
+
+
 def pays(window, N):
     """Whether its products are few enough: tiles that hang over the edge are computed whole."""
-    OH, OW = window.output
-    tiles = -(-OH // 4) * -(-OW // 4)
-    return 36 * tiles < 0.75 * 9 * OH * OW and N * tiles >= LANES
+    (K, _), (OH, OW) = window.kernel_size, window.output
+    _, tiles = tiles_of(K, N, OH, OW)
+    return 36 * tiles < 0.75 * K * K * N * OH * OW and tiles >= MANY
 
 
 def block_size(numbers):
@@ -199,26 +225,22 @@ def block_size(numbers):
 
 
 def correlate(x, w, bias, output, top, left):
-    """y (N, OH, OW, OC) of x (N, H, W, C), w (C, OC, 3, 3) of any strides, `top` and `left` zeros before the image."""
-    (N, _, _, C), OC, (OH, OW) = x.shape, w.shape[1], output
-    u = empty((36 * C * OC,), x.dtype)
-    share = max(1, WEIGHTS // OC)
+    """y (N, OH, OW, OC) of x (N, H, W, C), w (C, OC, K, K) of any strides, `top` and `left` zeros before the image."""
+    (N, _, _, C), OC, K, (OH, OW) = x.shape, w.shape[1], w.shape[3], output
+    u, share = empty((36 * C * OC,), x.dtype), max(1, WEIGHTS // OC)
     threads.run(transform_weights, -(-C // share), w, u, share)
-    y = empty((N, OH, OW, OC), x.dtype)
-    block = block_size(C + OC)
-    tiles = N * -(-OH // 4) * -(-OW // 4)
-    threads.run(forward, -(-tiles // block), x, u, bias, y, block, top, left)
+    y, block, (size, tiles) = empty((N, OH, OW, OC), x.dtype), block_size(C + OC), tiles_of(K, N, OH, OW)
+    threads.run(forward, -(-tiles // block), x, u, bias, y, size, block, top, left)
     return y
 
 
-def conv2d_dweight(x, dy, top, left):
-    """The weight gradient (OC, C, 3, 3) for x (N, H, W, C) and dy (N, OH, OW, OC)."""
+def conv2d_dweight(x, dy, K, top, left):
+    """The weight gradient (OC, C, K, K) for x (N, H, W, C) and dy (N, OH, OW, OC)."""
     (N, OH, OW, OC), C = dy.shape, x.shape[3]
-    tiles = N * -(-OH // 4) * -(-OW // 4)
-    wide = min(WIDE, OC)
+    (size, tiles), wide = tiles_of(K, N, OH, OW), min(WIDE, OC)
     T, runs = max(1, min(PARTS, tiles // BLOCK, PART_BYTES // (36 * C * OC * x.itemsize))), -(-OC // wide)
     parts = empty((T, runs, 36 * C * wide), x.dtype)
-    threads.run(weight_gradient, T * runs, x, dy, parts, BLOCK, wide, top, left)
-    dweight = np.empty((OC, C, 3, 3), x.dtype)
+    threads.run(weight_gradient, T * runs, x, dy, parts, size, BLOCK, wide, top, left)
+    dweight = np.empty((OC, C, K, K), x.dtype)
     threads.run(collect, -(-C // GROUP), parts, wide, dweight)
     return dweight
