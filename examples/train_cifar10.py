@@ -10,7 +10,7 @@ import argparse
 from tqdm import tqdm
 
 import minidl as torch
-from minidl.data import CIFAR10, Compose, DataLoader, Normalize, RandomCrop, RandomHorizontalFlip, Shapes10, find
+from minidl.data import CIFAR10, AlternatingFlip, Compose, DataLoader, Normalize, RandomCrop, Shapes10, find
 from minidl.models import get_model
 from minidl.nn import CrossEntropyLoss
 from minidl.optim import SGD
@@ -29,19 +29,19 @@ print(f"training on {train}")
 if args.limit:
     train, test = train.subset(range(args.limit)), test.subset(range(args.limit))
 normalize = Normalize(train.mean, train.std)
-augment = [RandomCrop(32, padding=4), RandomHorizontalFlip()] if root else [RandomCrop(32, padding=2)]
+augment = [RandomCrop(32, padding=2), AlternatingFlip()] if root else [RandomCrop(32, padding=2)]
 train_loader = DataLoader(
-    train.with_transform(Compose([*augment, normalize])), batch_size=64, shuffle=True, num_workers=1, seed=0
+    train.with_transform(Compose([*augment, normalize])), batch_size=128, shuffle=True, num_workers=1, seed=0
 )
 test_loader = DataLoader(test.with_transform(normalize), batch_size=500)
 
 # model, loss, optimiser, schedule
 torch.manual_seed(0)
 model = get_model("resnet20")
-criterion = CrossEntropyLoss()
-optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+criterion = CrossEntropyLoss(label_smoothing=0.1)
+optimizer = SGD(model.parameters(), lr=0.4, momentum=0.9, weight_decay=5e-4, nesterov=True)
 steps = args.epochs * len(train_loader)
-scheduler = OneCycleLR(optimizer, 0.1, steps, pct_start=0.2, anneal_strategy="linear", cycle_momentum=False)
+scheduler = OneCycleLR(optimizer, 0.4, steps, pct_start=0.2, anneal_strategy="linear", cycle_momentum=False)
 
 # train
 for epoch in range(args.epochs):

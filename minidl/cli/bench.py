@@ -14,6 +14,7 @@ from tqdm import tqdm
 import minidl
 from minidl.bench.compare import compare
 from minidl.bench.layers import DIRECTIONS, LAYERS, bandwidth, measure_layers, peak
+from minidl.bench.memory import peak_memory
 from minidl.bench.networks import WORKS
 from minidl.bench.sides import MODES, torch_version
 from minidl.cli.common import UsageError, add_command, positive
@@ -37,6 +38,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")
     parser.add_argument("--threads", type=positive, metavar="N", help="of both libraries (default: one per core)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
+    parser.add_argument("--memory", action="store_true", help="also the peak memory of a process of each side")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
 
 
@@ -45,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     unknown = [name for name in args.works if name not in WORKS]
     if unknown:
         raise UsageError(f"there is no work {unknown[0]!r}; there are {', '.join(WORKS)}")
-    if args.layers and args.works:
-        raise UsageError("--layers times a fixed list of layers; leave the networks out")
+    if args.layers and (args.works or args.memory):
+        raise UsageError("--layers times a fixed list of layers; leave the networks and --memory out")
     if args.threads is not None:
         minidl.set_num_threads(args.threads)
     report: dict[str, Any] = machine()
@@ -80,6 +82,9 @@ def networks(args: argparse.Namespace) -> dict[str, Any]:
         for name in names:
             bar.set_description_str(name)
             results.append(compare(name, args.rounds, modes=modes, tick=bar.update))
+            if args.memory:
+                both = ("minidl", *modes) if torch_version() else ("minidl",)
+                results[-1]["peak_megabytes"] = {side: peak_memory(name, side) for side in both}
             with tqdm.external_write_mode(file=sys.stdout):
                 print(_describe(results[-1]), flush=True)
     return {"networks": results}
@@ -96,6 +101,9 @@ def _describe(result: dict[str, Any]) -> str:
             f"  {result['ratio']:.2f} times as fast as {result['yardstick']} (quartiles {low:.2f} to {high:.2f}; "
             f"wanted {result['wanted']}); first steps differ by {result['difference']:.0e}"
         )
+    if "peak_megabytes" in result:
+        peaks = (f"{side} {megabytes:,.0f} MB" for side, megabytes in result["peak_megabytes"].items())
+        lines.append(f"  peak memory: {', '.join(peaks)}")
     return "\n".join(lines)
 
 

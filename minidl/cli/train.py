@@ -47,11 +47,15 @@ def add_parser(commands: Any) -> None:
     )
     what.add_argument("--model", choices=list_models(), help="(default: resnet20)")
     what.add_argument("--epochs", type=positive, metavar="N", help=f"passes over the data (default: {_each('epochs')})")
-    what.add_argument("--batch-size", type=positive, metavar="N", help="images per step (default: 64)")
-    what.add_argument("--lr", type=float, metavar="X", help="peak learning rate (default: 0.1)")
+    what.add_argument(
+        "--batch-size", type=positive, metavar="N", help=f"images per step (default: {_each('batch_size')})"
+    )
+    what.add_argument("--lr", type=float, metavar="X", help=f"peak learning rate (default: {_each('lr')})")
     what.add_argument("--momentum", type=float, metavar="X", help="Nesterov momentum (default: 0.9)")
     what.add_argument("--weight-decay", type=float, metavar="X", help="on all parameters (default: 0.0005)")
-    what.add_argument("--label-smoothing", type=float, metavar="X", help="in [0, 1) (default: 0)")
+    what.add_argument(
+        "--label-smoothing", type=float, metavar="X", help=f"in [0, 1) (default: {_each('label_smoothing')})"
+    )
     what.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate (default: onecycle)")
     what.add_argument(
         "--milestones", type=positive, nargs="+", metavar="N", help="epochs at which multistep divides by 10"

@@ -44,9 +44,18 @@ FLIPS = ("none", "random", "alternating")
 
 # What differs between the datasets. `epochs` is sized for about three minutes at 300 images/s.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "cifar10": {"epochs": 1, "holdout": 5000, "padding": 4, "flip": "alternating"},
-    "mnist": {"epochs": 1, "holdout": 5000, "padding": 2, "flip": "none"},
-    "shapes10": {"epochs": 3, "holdout": 1000, "padding": 2, "flip": "none"},
+    "cifar10": {
+        **{"epochs": 1, "batch_size": 128, "lr": 0.4, "label_smoothing": 0.1},
+        **{"holdout": 5000, "padding": 2, "flip": "alternating"},
+    },
+    "mnist": {
+        **{"epochs": 1, "batch_size": 64, "lr": 0.1, "label_smoothing": 0.0},
+        **{"holdout": 5000, "padding": 2, "flip": "none"},
+    },
+    "shapes10": {
+        **{"epochs": 3, "batch_size": 64, "lr": 0.1, "label_smoothing": 0.0},
+        **{"holdout": 1000, "padding": 2, "flip": "none"},
+    },
 }
 SHAPES10_IMAGES = 10_000  # to train on; those held out come on top
 
@@ -85,11 +94,11 @@ class Recipe:
     dataset: str
     model: str = "resnet20"
     epochs: int
-    batch_size: int = 64
-    lr: float = 0.1
+    batch_size: int
+    lr: float
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
+    label_smoothing: float
     schedule: str = "onecycle"
     milestones: tuple[int, ...] = ()
     seed: int = 0

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minidl
 from minidl.bench import compare, layers, networks, sides
+from minidl.bench.memory import peak_memory
 from minidl.bench.networks import WORKS, Work
 from minidl.cli import main
 
@@ -95,6 +97,12 @@ def test_without_pytorch_minidl_is_timed_alone(quick, capsys, monkeypatch):
     assert main(["bench", "--layers", "--rounds", "1"]) == 0
     out = capsys.readouterr().out
     assert "PyTorch absent" in out and "images/s" in out and "times as fast" not in out
+
+
+@pytest.mark.parametrize("side", ["minidl", "eager NCHW"])
+def test_peak_memory_is_that_of_another_process(side, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(minidl.__file__).parent.parent))
+    assert 50 < peak_memory("resnet20-infer-1", side) < 2000
 
 
 def test_wrong_usage(capsys):
