@@ -1,4 +1,4 @@
-"""Peak memory of a process that takes a few steps: `python -m minidl.bench.memory WORK SIDE THREADS` prints megabytes."""
+"""Peak memory of a process that takes a few steps: `python -m minidl.bench.memory WORK SIDE THREADS` prints MB."""
 
 import subprocess
 import sys
