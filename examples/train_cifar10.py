@@ -29,7 +29,7 @@ print(f"training on {train}")
 if args.limit:
     train, test = train.subset(range(args.limit)), test.subset(range(args.limit))
 normalize = Normalize(train.mean, train.std)
-augment = [RandomCrop(32, padding=2), AlternatingFlip()] if root else [RandomCrop(32, padding=2)]
+augment = [RandomCrop(32, 2, "reflect"), AlternatingFlip()] if root else [RandomCrop(32, padding=2)]
 train_loader = DataLoader(
     train.with_transform(Compose([*augment, normalize])), batch_size=128, shuffle=True, num_workers=1, seed=0
 )

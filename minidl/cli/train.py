@@ -61,7 +61,8 @@ def add_parser(commands: Any) -> None:
         "--milestones", type=positive, nargs="+", metavar="N", help="epochs at which multistep divides by 10"
     )
     what.add_argument("--padding", type=natural, metavar="N", help=f"of the random crop (default: {_each('padding')})")
-    what.add_argument("--padding-mode", choices=PADDING_MODES, help="what the crop pads with (default: constant)")
+    each = _each("padding_mode")
+    what.add_argument("--padding-mode", choices=PADDING_MODES, help=f"what the crop pads with (default: {each})")
     what.add_argument("--flip", choices=FLIPS, help=f"how images are mirrored (default: {_each('flip')})")
     what.add_argument("--seed", type=natural, metavar="N", help="same seed, same weights (default: 0)")
     what.add_argument("--holdout", type=natural, metavar="N", help=f"validation images (default: {_each('holdout')})")

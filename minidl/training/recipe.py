@@ -46,15 +46,15 @@ FLIPS = ("none", "random", "alternating")
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cifar10": {
         **{"epochs": 1, "batch_size": 128, "lr": 0.4, "label_smoothing": 0.1},
-        **{"holdout": 5000, "padding": 2, "flip": "alternating"},
+        **{"holdout": 5000, "padding": 2, "padding_mode": "reflect", "flip": "alternating"},
     },
     "mnist": {
         **{"epochs": 1, "batch_size": 64, "lr": 0.1, "label_smoothing": 0.0},
-        **{"holdout": 5000, "padding": 2, "flip": "none"},
+        **{"holdout": 5000, "padding": 2, "padding_mode": "constant", "flip": "none"},
     },
     "shapes10": {
         **{"epochs": 3, "batch_size": 64, "lr": 0.1, "label_smoothing": 0.0},
-        **{"holdout": 1000, "padding": 2, "flip": "none"},
+        **{"holdout": 1000, "padding": 2, "padding_mode": "constant", "flip": "none"},
     },
 }
 SHAPES10_IMAGES = 10_000  # to train on; those held out come on top
@@ -105,7 +105,7 @@ class Recipe:
     holdout: int
     limit: int | None = None
     padding: int
-    padding_mode: str = "constant"
+    padding_mode: str
     flip: str
     kernels: bool = True
 
