@@ -13,6 +13,7 @@ import numpy as np
 
 from minidl.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.kernels import Kernel, array_type
+from minidl.kernels.buffers import is_buffer, owner
 from minidl.kernels.deferred import Deferred, settled
 from minidl.ops.elementwise import add_forward
 
@@ -234,13 +235,14 @@ def backward(
     grads = as_list(grad_tensors) if grad_tensors is not None else [None] * len(tensors)
     leaves: dict[int, TensorBase] = {}
     found = sweep(tensors, grads, retain_graph, create_graph, leaves=leaves)
-    given = {id(g.array if isinstance(g, TensorBase) else g) for g in grads}
+    given = {id(owner(g.array if isinstance(g, TensorBase) else g)) for g in grads}
     for key, leaf in leaves.items():
         if key in found:
             dleaf = found[key]
-            if not create_graph and (id(dleaf) in given or not dleaf.flags.owndata):
+            fresh = owner(dleaf) is dleaf or is_buffer(dleaf)
+            if not create_graph and (id(owner(dleaf)) in given or not fresh):
                 dleaf = np.array(dleaf)  # .grad belongs to the leaf alone: the user may change it in place
-            given.add(id(dleaf))
+            given.add(id(owner(dleaf)))
             with set_grad_enabled(create_graph):
                 leaf.grad = as_tensor(dleaf) if leaf.grad is None else leaf.grad + dleaf
 

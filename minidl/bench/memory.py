@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import minidl
 from minidl.bench.networks import WORKS
@@ -28,8 +29,6 @@ def peak_memory(name: str, side: str) -> float:
 
 def main(name: str, side: str, threads: str) -> None:
     """Take the steps and print the peak."""
-    import resource  # absent on Windows
-
     minidl.set_num_threads(int(threads))
     if side in MODES:
         import torch
@@ -40,8 +39,18 @@ def main(name: str, side: str, threads: str) -> None:
         step = minidl_side(WORKS[name]).step
     for _ in range(STEPS):
         step()
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes there, kilobytes elsewhere
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    print(_peak())
+
+
+def _peak() -> float:
+    """Megabytes that this process has held at most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux's ru_maxrss would begin at what the parent process held
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return float(lines["VmHWM"].split()[0]) / 1024
+    import resource  # absent on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,12 @@ def minidl_side(work: Work, weights: dict[str, np.ndarray] | None = None) -> Sid
     if weights is not None:
         model.load_state_dict({name: minidl.tensor(value) for name, value in weights.items()})
     images, target = data(work)
-    x = minidl.from_numpy(np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
-    t = minidl.from_numpy(target)
+    x, t = (minidl.from_numpy(_channels_last(a) if a.ndim == 4 else a) for a in (images, target))
     return _side("minidl", work, model, x, t, minidl, F)
+
+
+def _channels_last(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
 def torch_side(work: Work, mode: str) -> tuple[Side, dict[str, np.ndarray]]:

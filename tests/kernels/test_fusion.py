@@ -205,7 +205,7 @@ def test_rows_of_any_width(shape):
 
 
 def test_buffers_are_reused_and_given_back():
-    from minidl.kernels.cpu import buffers
+    from minidl.kernels import buffers
 
     gc.collect()
     a = buffers.empty((300, 300), np.float32)

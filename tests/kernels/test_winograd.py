@@ -129,7 +129,7 @@ def test_what_it_does_not_fit_goes_the_direct_way(calls):
 
 def test_the_choice(calls):
     x, w, *_ = case(4, LANES, LANES, 16, 16, 1)
-    small, *_ = case(64, LANES, LANES, 2, 2, 1)
+    small, *_ = case(200, LANES, LANES, 1, 1, 1)
     for algorithm, images, expected in [("direct", x, 0), ("text", x, 0), ("auto", x, 1), ("auto", small, 0)]:
         calls["correlate"] = 0
         minidl.set_conv_algorithm(algorithm)

@@ -120,6 +120,8 @@ CASES: list[Case] = [
     conv((3, 16, 6, 6), (24, 16, 3, 3), padding=(1, 1), large=True),
     conv((2, 16, 9, 9), (40, 16, 3, 3), (2, 2), (1, 1), large=True),
     conv((20, 3, 11, 13), (16, 3, 3, 3), padding=(1, 1), large=True),
+    conv((9, 20, 7, 8), (37, 20, 3, 2), (2, 2), (1, 0), large=True),
+    conv((9, 5, 6, 9), (3, 5, 2, 3), (1, 2), (0, 2), (2, 1), bias=False, large=True),
     *(
         Case("max_pool2d", [(2, 3, 6, 7)], dict(window=window((6, 7), *w)), linear=True)
         for w in (

@@ -10,7 +10,7 @@ fixed block of rows, so they do not depend on the number of threads.
 import numpy as np
 
 from minidl.kernels import override, threads
-from minidl.kernels.cpu.buffers import empty_like, is_buffer
+from minidl.kernels.buffers import empty_like, is_buffer
 from minidl.kernels.cpu.elementwise import is_masked
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.layout import floats, rows, unrows

@@ -11,8 +11,8 @@ import numpy as np
 
 from minidl.kernels import override, threads
 from minidl.kernels.algorithms import get_conv_algorithm
-from minidl.kernels.cpu import winograd
-from minidl.kernels.cpu.buffers import empty
+from minidl.kernels.buffers import empty
+from minidl.kernels.cpu import columns, winograd
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
@@ -125,14 +125,31 @@ def input_gradient(start, stop, dy, w, dx, size, kernel, stride, padding, dilati
         dx[n] = padded[top : top + H, left : left + W]
 
 
+@jit
+def pack(start, stop, weight, panels):
+    """Panels start..stop of all groups for `panels`."""
+    (_, CG, KH, KW), (groups, count, _, width) = weight.shape, panels.shape
+    OCG = len(weight) // groups
+    for panel in range(start, stop):
+        g, p = divmod(panel, count)
+        out, first = panels[g, p], g * OCG + p * width
+        channels = min(width, OCG - p * width)
+        out[:, channels:] = 0
+        for block in range(0, CG, 8):  # their taps lie side by side
+            for o in range(channels):
+                for c in range(block, min(block + 8, CG)):
+                    for i in range(KH):
+                        for j in range(KW):
+                            out[(i * KW + j) * CG + c, o] = weight[first + o, c, i, j]
+
+
 def panels(weight, groups):
     """Pack weights (OC, C/G, KH, KW) for `forward`: (G, panels, KH KW C/G, PANEL), the last panel filled with zeros."""
     OC, CG, KH, KW = weight.shape
-    OCG, width = OC // groups, PANEL_BYTES // weight.itemsize
-    count = -(-OCG // width)
-    packed = np.zeros((groups, KH * KW * CG, count * width), weight.dtype)
-    packed[:, :, :OCG] = weight.reshape(groups, OCG, CG, KH, KW).transpose(0, 3, 4, 2, 1).reshape(groups, -1, OCG)
-    return np.ascontiguousarray(packed.reshape(groups, -1, count, width).transpose(0, 2, 1, 3))
+    width = PANEL_BYTES // weight.itemsize
+    packed = empty((groups, -(-(OC // groups) // width), KH * KW * CG, width), weight.dtype)
+    threads.run_over(weight.size, pack, groups * packed.shape[1], weight, packed)
+    return packed
 
 
 def geometry(window, H, W):
@@ -157,6 +174,8 @@ def correlate(x, weight, bias, window, groups):
     if takes_winograd(window, groups, x.dtype, N, C, OC):
         bias = np.zeros(OC, x.dtype) if bias is None else np.ascontiguousarray(bias)
         return winograd.correlate(x, weight.swapaxes(0, 1), bias, window.output, *window.padding)
+    if columns.fits(window, groups, N):
+        return columns.correlate(x, panels(weight, 1)[0], bias, window, OC)
     y = empty((N, *window.output, OC), x.dtype)
     bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     threads.run(forward, N, x, panels(weight, groups), bias, y, *geometry(window, H, W), groups)
@@ -171,6 +190,8 @@ def conv2d_dx(dy, weight, window, groups, shape):
         flipped = weight[:, :, ::-1, ::-1].reshape(groups, OC // groups, CG, KH, KW).swapaxes(1, 2)
         flipped = flipped.reshape(C, OC // groups, KH, KW)
         return correlate(dy, flipped, None, window._replace(padding=reach, output=(H, W)), groups)
+    if columns.fits(window, groups, N):
+        return columns.input_gradient(dy, weight, window, shape)
     w = np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
     dx = empty((N, H, W, C), dy.dtype)
     threads.run(input_gradient, N, dy, w.reshape(-1), dx, *geometry(window, H, W), groups)
@@ -182,6 +203,8 @@ def conv2d_dweight(x, dy, shape, window, groups):
     (N, H, W, C), (OC, CG, KH, KW) = x.shape, shape
     if takes_winograd(window, groups, x.dtype, N, C, OC):
         return winograd.conv2d_dweight(x, dy, KH, *window.padding)
+    if columns.fits(window, groups, N):
+        return columns.weight_gradient(x, dy, shape, window)
     T = max(1, min(PARTS, N, PART_BYTES // (math.prod(shape) * x.itemsize)))
     parts = np.empty((T, math.prod(shape)), x.dtype)
     threads.run(weight_gradient, T, x, dy, parts, *geometry(window, H, W), groups)

@@ -6,7 +6,7 @@ The gradient that passes a ReLU is deferred: batch norm and additions cut it on 
 import numpy as np
 
 from minidl.kernels import override, threads
-from minidl.kernels.cpu.buffers import empty_like
+from minidl.kernels.buffers import empty_like
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.layout import flat, floats, in_one_order
 from minidl.kernels.deferred import Deferred, settled

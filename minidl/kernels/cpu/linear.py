@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from minidl.kernels import override, threads
-from minidl.kernels.cpu.buffers import empty
+from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
@@ -24,9 +24,10 @@ def pack(start, stop, b, panels):
     (K, N), width = b.shape, panels.shape[2]
     for j in range(start, stop):
         columns = min(width, N - j * width)
-        for q in range(columns):
-            for k in range(K):
-                panels[j, k, q] = b[k, j * width + q]
+        for first in range(0, K, 16):  # a cache line of b, whichever way it lies
+            for q in range(columns):
+                for k in range(first, min(first + 16, K)):
+                    panels[j, k, q] = b[k, j * width + q]
         panels[j, :, columns:] = 0
 
 
@@ -63,12 +64,17 @@ def multiply(start, stop, a, rs, cs, panels, c, blocks):
 
 def matrix_product(a, b, transposed=False):
     """a b, or aᵀ b, for a contiguous matrix a and a matrix b of any strides."""
-    rs, cs = (1, a.shape[1]) if transposed else (a.shape[1], 1)
-    (K, N), M = b.shape, a.shape[1] if transposed else a.shape[0]
-    width = 2 * VECTOR_BYTES // a.itemsize
+    (K, N), width = b.shape, 2 * VECTOR_BYTES // a.itemsize
     panels = empty((-(-N // width), K, width), a.dtype)
     threads.run(pack, len(panels), b, panels)
-    c, blocks = np.empty((M, N), a.dtype), -(-M // BLOCK)
+    return packed_product(a, panels, N, transposed)
+
+
+def packed_product(a, panels, N, transposed=False):
+    """As `matrix_product` for a matrix b of N columns that is packed already."""
+    rs, cs = (1, a.shape[1]) if transposed else (a.shape[1], 1)
+    M = a.shape[1] if transposed else a.shape[0]
+    c, blocks = empty((M, N), a.dtype), -(-M // BLOCK)
     threads.run(multiply, len(panels) * blocks, a.reshape(-1), rs, cs, panels, c, blocks)
     return c
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minidl.kernels import override, threads
-from minidl.kernels.cpu.buffers import empty
+from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.layout import channels_last, floats
 

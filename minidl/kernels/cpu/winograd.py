@@ -10,7 +10,8 @@ with flipped weights.
 import numpy as np
 
 from minidl.kernels import threads
-from minidl.kernels.cpu.buffers import empty
+from minidl.kernels.buffers import empty
+from minidl.kernels.cpu.columns import NARROW
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.tiles import (
@@ -36,7 +37,7 @@ PART_BYTES = 16 << 20  # that all of them together may take
 WIDE = 64  # output channels of a task of the weight gradient
 MANY = 48  # tiles that are worth a transform of the weights
 WEIGHTS = 2048  # 3x3 kernels that `transform_weights` takes at a time: waking a thread costs more than a few
-GROUP = 8  # input channels that `collect` takes at a time
+GROUP = 8  # input channels whose weights are gathered or scattered together: their taps lie side by side
 PAD = 16  # numbers between planes: a power of two as their distance would throw all into one cache set
 
 
@@ -153,19 +154,25 @@ def weight_gradient(start, stop, x, dy, parts, size, block, wide, top, left):
 def transform_weights(start, stop, w, u, share):
     """u = G w Gᵀ for shares start..stop of the input channels of w (C, OC, K, K): 36 planes of (C, PANEL) panels."""
     C, OC, _, K = w.shape
-    taps = np.empty((K * K, OC), u.dtype)
+    taps = np.empty((GROUP, K * K, PANEL), u.dtype)
     flat = taps.reshape(-1)
-    for c in range(start * share, min(stop * share, C)):
-        for o in range(OC):
-            for k in range(K * K):
-                taps[k, o] = w[c, o, k // K, k % K]
-        for o in range(0, OC, LANES):
-            panel = o // PANEL * PANEL
-            here = panel * C + c * min(PANEL, OC - panel) + o - panel
-            if K == 3:
-                weight_tile_3(flat, o, OC, u, here, C * OC)
-            else:
-                weight_tile_5(flat, o, OC, u, here, C * OC)
+    last = min(stop * share, C)
+    for first in range(start * share, last, GROUP):
+        count = min(GROUP, last - first)
+        for panel in range(0, OC, PANEL):
+            width = min(PANEL, OC - panel)
+            for o in range(width):
+                for c in range(count):
+                    for i in range(K):
+                        for j in range(K):
+                            taps[c, i * K + j, o] = w[first + c, panel + o, i, j]
+            for c in range(count):
+                for o in range(0, width, LANES):
+                    source, here = c * K * K * PANEL + o, panel * C + (first + c) * width + o
+                    if K == 3:
+                        weight_tile_3(flat, source, PANEL, u, here, C * OC)
+                    else:
+                        weight_tile_5(flat, source, PANEL, u, here, C * OC)
 
 
 @jit
@@ -173,7 +180,7 @@ def collect(start, stop, parts, wide, dweight):
     """dweight = Gᵀ Σ_t parts[t] G for groups start..stop of input channels; dweight (OC, C, K, K)."""
     OC, C, _, K = dweight.shape
     T, runs = parts.shape[:2]
-    total, taps = np.empty((36, GROUP * wide), parts.dtype), np.empty((K * K, wide), parts.dtype)
+    total, taps = np.empty((36, GROUP * wide), parts.dtype), np.empty((GROUP, K * K, wide), parts.dtype)
     source, target = total.reshape(-1), taps.reshape(-1)
     for first in range(start * GROUP, min(stop * GROUP, C), GROUP):
         count = min(GROUP, C - first)
@@ -186,13 +193,16 @@ def collect(start, stop, parts, wide, dweight):
                     total[e, : count * wide] += parts[t, run, here : here + count * wide]
             for c in range(count):
                 for o in range(0, channels, LANES):
+                    here = c * K * K * wide + o
                     if K == 3:
-                        weight_gradient_tile_3(source, c * wide + o, GROUP * wide, target, o, wide)
+                        weight_gradient_tile_3(source, c * wide + o, GROUP * wide, target, here, wide)
                     else:
-                        weight_gradient_tile_5(source, c * wide + o, GROUP * wide, target, o, wide)
-                for o in range(channels):
-                    for k in range(K * K):
-                        dweight[begin + o, first + c, k // K, k % K] = taps[k, o]
+                        weight_gradient_tile_5(source, c * wide + o, GROUP * wide, target, here, wide)
+            for o in range(channels):
+                for c in range(count):
+                    for i in range(K):
+                        for j in range(K):
+                            dweight[begin + o, first + c, i, j] = taps[c, i * K + j, o]
 
 
 def fits(window, groups, dtype, C, OC):
@@ -216,7 +226,8 @@ def pays(window, N):
     """Whether its products are few enough: tiles that hang over the edge are computed whole."""
     (K, _), (OH, OW) = window.kernel_size, window.output
     _, tiles = tiles_of(K, N, OH, OW)
-    return 36 * tiles < 0.75 * K * K * N * OH * OW and tiles >= MANY
+    narrow = OW < NARROW  # the other ways are slower there
+    return 36 * tiles < (1.5 if narrow else 0.75) * K * K * N * OH * OW and tiles >= MANY
 
 
 def block_size(numbers):
@@ -227,7 +238,7 @@ def block_size(numbers):
 def correlate(x, w, bias, output, top, left):
     """y (N, OH, OW, OC) of x (N, H, W, C), w (C, OC, K, K) of any strides, `top` and `left` zeros before the image."""
     (N, _, _, C), OC, K, (OH, OW) = x.shape, w.shape[1], w.shape[3], output
-    u, share = empty((36 * C * OC,), x.dtype), max(1, WEIGHTS // OC)
+    u, share = empty((36 * C * OC,), x.dtype), max(GROUP, WEIGHTS // OC)
     threads.run(transform_weights, -(-C // share), w, u, share)
     y, block, (size, tiles) = empty((N, OH, OW, OC), x.dtype), block_size(C + OC), tiles_of(K, N, OH, OW)
     threads.run(forward, -(-tiles // block), x, u, bias, y, size, block, top, left)

@@ -10,7 +10,7 @@ import numpy as np
 
 from minidl.kernels.threads import at_fork
 
-__all__ = ["empty", "empty_like", "is_buffer"]
+__all__ = ["empty", "empty_like", "is_buffer", "owner"]
 
 LEAST = 1 << 16  # bytes; smaller arrays are NumPy's business
 SPARE = 64 << 20  # bytes of free blocks that are always kept
@@ -93,11 +93,16 @@ def release(limit):
             del _free[size]
 
 
+def owner(x):
+    """What owns the memory of an array: an array (perhaps itself), a Block, or whatever else lends it."""
+    while isinstance(x, np.ndarray) and x.base is not None:
+        x = x.base
+    return x
+
+
 def is_buffer(x):
     """Whether the memory of x is such a block: then only views made from it can name it."""
-    while isinstance(x, np.ndarray):
-        x = x.base
-    return isinstance(x, Block)
+    return isinstance(owner(x), Block)
 
 
 def _forget():
