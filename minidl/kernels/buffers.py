@@ -17,11 +17,11 @@ SPARE = 64 << 20  # bytes of free blocks that are always kept
 LINE = 64  # bytes of a cache line
 
 _lock = threading.RLock()  # a block may be freed (by a garbage collection) while this thread holds it
-_free: dict[int, list["Memory"]] = {}  # by size
+_free: dict[int, list["Pages"]] = {}  # by size
 _bytes = {"used": 0, "free": 0}
 
 
-class Memory:
+class Pages:
     """`size` bytes from the system; `data` is NumPy's form of (address, read-only)."""
 
     __slots__ = ("data", "owner", "size")
@@ -64,7 +64,7 @@ def empty(shape, dtype):
             _bytes["free"] -= size
         else:
             release(max(SPARE, _bytes["used"]))
-            memory = Memory(size)
+            memory = Pages(size)
         _bytes["used"] += size
     return np.asarray(Block(memory, shape, dtype))
 

@@ -20,6 +20,7 @@ from minidl.kernels.cpu.sums import column_sums
 
 PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
+LONG = 512  # terms of a sum that are added one after the other
 PARTS = 16  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 64 << 20  # that all partial gradients together may take
 
@@ -30,6 +31,24 @@ def pad_into(padded, x, top, left):
     H, W, _ = x.shape
     for h in range(H):
         padded[top + h, left : left + W] = x[h]
+
+
+@jit
+def add_in_runs(pixels, width, a, ia, rs, as_, b, ib, panel, c, ic, ldc, R, K, accumulate, run):
+    """As `product` for a long sum: runs of it are summed first, so that rounding errors do not grow with its length."""
+    for first in range(0, pixels, PIXELS):
+        rows = min(PIXELS, pixels - first)
+        for r in range(R):
+            for k in range(0, K, LONG):
+                length = min(LONG, K - k)
+                product(
+                    rows, width, a, ia + first * rs + r * as_ + k, rs, 0, 1, b, ib + (r * K + k) * panel, 0, panel,
+                    run, 0, panel, 1, length, 0,
+                )  # fmt: skip
+                for p in range(rows):
+                    here = ic + (first + p) * ldc
+                    for q in range(width):
+                        c[here + q] = run[p * panel + q] + (c[here + q] if accumulate or r + k > 0 else c.dtype.type(0))
 
 
 @jit
@@ -44,6 +63,7 @@ def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation,
     merge_rows = SH == 1 and OW * SW == WP  # the image is one long row
     calls, pixels = (1, OH * OW) if merge_rows else (OH, OW)
     runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers
+    run = np.empty(PIXELS * panel, x.dtype)
     for n in range(start, stop):
         image = n * HP * WP * C if in_place else 0
         if not in_place:
@@ -55,7 +75,26 @@ def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation,
                 ib, width = (g * panels + o) * K * panel, min(panel, OCG - o * panel)
                 for h in range(calls):
                     ia, ic = image + h * SH * WP * C + g * CG, (n * OH + h) * OW * OC + g * OCG + o * panel
-                    if runs:
+                    if runs and KH * KW * C > LONG:
+                        add_in_runs(
+                            pixels,
+                            width,
+                            a,
+                            ia,
+                            SW * C,
+                            DH * WP * C,
+                            b,
+                            ib,
+                            panel,
+                            c,
+                            ic,
+                            OC,
+                            KH,
+                            KW * C,
+                            bias.size,
+                            run,
+                        )
+                    elif runs:
                         product(
                             pixels, width, a, ia, SW * C, DH * WP * C, 1, b, ib, KW * C * panel, panel, c, ic, OC,
                             KH, KW * C, bias.size,
