@@ -26,11 +26,15 @@ PART_BYTES = 64 << 20  # that all partial gradients together may take
 
 
 @jit
-def pad_into(padded, x, top, left):
-    """Copy x (H, W, C) into the middle of padded (HP, WP, C)."""
-    H, W, _ = x.shape
-    for h in range(H):
-        padded[top + h, left : left + W] = x[h]
+def copy_rows(source, first, step, target, begin, stride, rows, length):
+    """target[begin + i stride:] = source[first + i step:] for rows of a length, in flat arrays.
+
+    Plain loops, here and below: numba compiles assignments between slices for seconds.
+    """
+    for i in range(rows):
+        here, there = source[first + i * step :], target[begin + i * stride :]  # then no index can be negative
+        for k in range(length):
+            there[k] = here[k]
 
 
 @jit
@@ -55,11 +59,12 @@ def add_in_runs(pixels, width, a, ia, rs, as_, b, ib, panel, c, ic, ldc, R, K, a
 def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation, groups):
     """y = x * w for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w from `panels`."""
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
-    C, (_, OH, OW, OC) = x.shape[3], y.shape
+    (_, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
     (_, panels, K, panel), CG, OCG = w.shape, C // groups, OC // groups
-    in_place = x.shape[1] == HP and x.shape[2] == WP  # nothing to pad
-    padded = np.zeros((0 if in_place else HP, WP, C), x.dtype)
-    a, b, c = x.reshape(-1) if in_place else padded.reshape(-1), w.reshape(-1), y.reshape(-1)
+    in_place = H == HP and W == WP  # nothing to pad
+    padded = np.zeros(0 if in_place else HP * WP * C, x.dtype)
+    image_in, b, c = x.reshape(-1), w.reshape(-1), y.reshape(-1)
+    a = image_in if in_place else padded
     merge_rows = SH == 1 and OW * SW == WP  # the image is one long row
     calls, pixels = (1, OH * OW) if merge_rows else (OH, OW)
     runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers
@@ -67,9 +72,9 @@ def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation,
     for n in range(start, stop):
         image = n * HP * WP * C if in_place else 0
         if not in_place:
-            pad_into(padded, x[n], top, left)
+            copy_rows(image_in, n * H * W * C, W * C, padded, (top * WP + left) * C, WP * C, H, W * C)
         if bias.size:
-            y[n] = bias
+            copy_rows(bias, 0, 0, c, n * OH * OW * OC, OC, OH * OW, OC)
         for g in range(groups):
             for o in range(panels):
                 ib, width = (g * panels + o) * K * panel, min(panel, OCG - o * panel)
@@ -111,11 +116,12 @@ def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation,
 def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, dilation, groups):
     """parts[t] = the sum over its share of the images, for parts start..stop; parts (T, packed weights)."""
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
-    C, (N, OH, OW, OC) = x.shape[3], dy.shape
+    (_, H, W, C), (N, OH, OW, OC) = x.shape, dy.shape
     T, CG, OCG = parts.shape[0], C // groups, OC // groups
-    in_place = x.shape[1] == HP and x.shape[2] == WP
-    padded = np.zeros((0 if in_place else HP, WP, C), x.dtype)
-    a, b = x.reshape(-1) if in_place else padded.reshape(-1), dy.reshape(-1)
+    in_place = H == HP and W == WP
+    padded = np.zeros(0 if in_place else HP * WP * C, x.dtype)
+    image_in, b = x.reshape(-1), dy.reshape(-1)
+    a = image_in if in_place else padded
     block = max(1, PIXELS // OW)  # output rows at a time
     runs = groups == 1 and DW == 1
     for t in range(start, stop):
@@ -123,7 +129,7 @@ def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, di
         for n in range(N * t // T, N * (t + 1) // T):
             image = n * HP * WP * C if in_place else 0
             if not in_place:
-                pad_into(padded, x[n], top, left)
+                copy_rows(image_in, n * H * W * C, W * C, padded, (top * WP + left) * C, WP * C, H, W * C)
             for h in range(0, OH, block):
                 R, ib, begun = min(block, OH - h), (n * OH + h) * OW * OC, n > N * t // T or h > 0
                 for i in range(KH):
@@ -149,10 +155,11 @@ def input_gradient(start, stop, dy, w, dx, size, kernel, stride, padding, dilati
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
     (_, H, W, C), (OH, OW, OC) = dx.shape, dy.shape[1:]
     CG, OCG = C // groups, OC // groups
-    padded = np.empty((HP, WP, C), dx.dtype)
-    a, c = dy.reshape(-1), padded.reshape(-1)
+    padded, zero = np.empty(HP * WP * C, dx.dtype), dx.dtype.type(0)
+    a, c, image_out = dy.reshape(-1), padded, dx.reshape(-1)
     for n in range(start, stop):
-        padded[:] = 0
+        for k in range(padded.size):
+            padded[k] = zero
         for h in range(OH):
             for g in range(groups):
                 ia = (n * OH + h) * OW * OC + g * OCG
@@ -161,7 +168,7 @@ def input_gradient(start, stop, dy, w, dx, size, kernel, stride, padding, dilati
                         ic = ((h * SH + i * DH) * WP + j * DW) * C + g * CG
                         ib = ((g * KH + i) * KW + j) * CG * OCG
                         product(OW, CG, a, ia, OC, 0, 1, w, ib, 0, CG, c, ic, SW * C, 1, OCG, 1)
-        dx[n] = padded[top : top + H, left : left + W]
+        copy_rows(padded, (top * WP + left) * C, WP * C, image_out, n * H * W * C, W * C, H, W * C)
 
 
 @jit

@@ -188,9 +188,11 @@ def collect(start, stop, parts, wide, dweight):
             begin, channels = run * wide, min(wide, OC - run * wide)
             for e in range(36):
                 here = (e * C + first) * wide
-                total[e, : count * wide] = parts[0, run, here : here + count * wide]
-                for t in range(1, T):
-                    total[e, : count * wide] += parts[t, run, here : here + count * wide]
+                plane = total[e]
+                for t in range(T):
+                    part = parts[t, run, here : here + count * wide]
+                    for k in range(count * wide):
+                        plane[k] = part[k] if t == 0 else plane[k] + part[k]
             for c in range(count):
                 for o in range(0, channels, LANES):
                     here = c * K * K * wide + o
