@@ -32,6 +32,10 @@ class Memory:
         self.changes = changes
         self.waiting: list[weakref.ref] = []
 
+    def awaited_by(self, y: "TensorBase") -> None:
+        """Note that a deferred array will be made from it; those that are gone no longer count."""
+        self.waiting = [reference for reference in self.waiting if reference() is not None] + [weakref.ref(y)]
+
     def about_to_change(self) -> None:
         """Make the deferred arrays that depend on it."""
         for reference in self.waiting:
@@ -175,7 +179,7 @@ class differentiable:
         if isinstance(y, Deferred):
             for x in tensors:
                 if x.held.shape == y.shape:
-                    x.memory.waiting.append(weakref.ref(output))
+                    x.memory.awaited_by(output)
         if is_grad_enabled():
             needs = tuple(isinstance(x, TensorBase) and x.requires_grad for x in inputs)
             if any(needs):

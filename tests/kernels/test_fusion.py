@@ -220,3 +220,12 @@ def test_buffers_are_reused_and_given_back():
     assert b.ctypes.data == address
     buffers.release(0)
     assert buffers._bytes["free"] == 0
+
+
+def test_results_that_are_gone_are_not_waited_for(parts):
+    with minidl.no_grad():
+        c = F.conv2d(parts[0], parts[1])
+        for _ in range(5):
+            F.relu(F.batch_norm(c, None, None, training=True))
+        kept = F.batch_norm(c, None, None, training=True)
+    assert len(c.memory.waiting) == 1 and c.memory.waiting[0]() is kept

@@ -64,6 +64,17 @@ def ask_for(image, tile, size, down, across, H, W, C, begin, channels, write):
 
 
 @jit
+def transform_tiles(image, first, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane):
+    """v = the planes (36, count, C) of `count` tiles of the images from tile `first` on."""
+    for i in range(count):
+        n, r = divmod(first + i, down * across)
+        set_offsets(rows, 6, r // across * size - top, H, W * C, n * H * W * C)
+        set_offsets(columns, 6, r % across * size - left, W, C, 0)
+        for k in range(0, C, LANES):
+            input_tile(image, rows, columns, k, v, i * C + k, v_plane)
+
+
+@jit
 def forward(start, stop, x, u, bias, y, size, block, top, left):
     """y = x * w for blocks of tiles start..stop: x (N, H, W, C), y (N, OH, OW, OC), u from `transform_weights`."""
     (N, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
@@ -75,12 +86,7 @@ def forward(start, stop, x, u, bias, y, size, block, top, left):
     a, c = x.reshape(-1), y.reshape(-1)
     for first in range(start * block, min(stop * block, tiles), block):
         count = min(block, tiles - first)
-        for i in range(count):
-            n, r = divmod(first + i, down * across)
-            set_offsets(rows, 6, r // across * size - top, H, W * C, n * H * W * C)
-            set_offsets(columns, 6, r % across * size - left, W, C, 0)
-            for k in range(0, C, LANES):
-                input_tile(a, rows, columns, k, v, i * C + k, v_plane)
+        transform_tiles(a, first, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane)
         for e in range(36):
             for i in range(first + block * e // 36, first + block * (e + 1) // 36):
                 ask_for(a, i + block, size, down, across, H, W, C, 0, C, False)
@@ -122,12 +128,9 @@ def weight_gradient(start, stop, x, dy, parts, size, block, wide, top, left):
         begin, channels = run * wide, min(wide, OC - run * wide)
         for first in range(begin_tile, last, block):
             count = min(block, last - first)
+            transform_tiles(a, first, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane)
             for i in range(count):
                 n, r = divmod(first + i, down * across)
-                set_offsets(rows, 6, r // across * size - top, H, W * C, n * H * W * C)
-                set_offsets(columns, 6, r % across * size - left, W, C, 0)
-                for k in range(0, C, LANES):
-                    input_tile(a, rows, columns, k, v, i * C + k, v_plane)
                 set_offsets(rows, size, r // across * size, OH, OW * OC, n * OH * OW * OC + begin)
                 set_offsets(columns, size, r % across * size, OW, OC, 0)
                 for k in range(0, channels, LANES):
