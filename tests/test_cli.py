@@ -185,6 +185,7 @@ def test_a_finished_run_can_be_resumed_to_see_its_test_again(finished, capsys):
         ["--schedule", "multistep"],
         ["--milestones", "1"],
         ["--no-kernels"],
+        ["--conv-algorithm", "direct"],
         ["--flip", "random"],
         ["--limit", "32"],
     ],
@@ -251,6 +252,15 @@ def test_without_kernels_and_without_validation(capsys):
     assert read_log("run/log.csv")[0]["val_loss"] is None
     assert load_checkpoint("run/checkpoint.safetensors").configuration["recipe"]["kernels"] is False
     assert minidl.kernels.kernels_enabled()
+
+
+def test_conv_algorithm_is_part_of_the_recipe(capsys, monkeypatch):
+    seen = set()
+    monkeypatch.setattr("minidl.cli.train.fit", lambda *args, **options: seen.add(minidl.get_conv_algorithm()) or [])
+    monkeypatch.setattr("minidl.cli.train.plot_curves", lambda *args, **options: None)
+    words = ["--limit", "16", "--epochs", "1", "--out", "run", "--no-test", "--conv-algorithm", "text"]
+    assert main(["train", "--dataset", "shapes10", *words]) == 0
+    assert seen == {"text"} and minidl.get_conv_algorithm() == "auto"
 
 
 @pytest.mark.parametrize(

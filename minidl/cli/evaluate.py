@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = load_dataset(recipe, args.split, args.data or checkpoint.configuration.get("data"))
     model = get_model(recipe.model, num_classes=len(dataset.classes), in_channels=dataset.data.shape[3])
     checkpoint.restore(model)
-    with minidl.use_kernels(recipe.kernels):
+    with minidl.use_kernels(recipe.kernels), minidl.set_conv_algorithm(recipe.conv_algorithm):
         criterion = CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         result = evaluate(model, evaluation_loader(dataset, args.workers), criterion)
     print(f"{recipe.model} on {recipe.dataset}, {checkpoint.epoch} of {recipe.epochs} epochs, step {checkpoint.step}")

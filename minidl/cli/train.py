@@ -19,6 +19,7 @@ from minidl.cli.common import (
     positive,
 )
 from minidl.data import find
+from minidl.kernels.algorithms import ALGORITHMS
 from minidl.models import list_models
 from minidl.training import Checkpoint, Recipe, build, evaluate, evaluation_loader, fit, load_dataset, plot_curves
 from minidl.training.recipe import DEFAULTS, FLIPS, PADDING_MODES, SCHEDULES, Parts
@@ -33,7 +34,7 @@ _EXAMPLES = """\
 # What a resumed run may not change: the option's name -> the recipe's.
 _CHOICES = ("dataset", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "label_smoothing")
 _CHOICES += ("schedule", "milestones", "seed", "holdout", "limit", "padding", "padding_mode")
-_CHOICES += ("flip", "kernels")
+_CHOICES += ("flip", "kernels", "conv_algorithm")
 
 
 def add_parser(commands: Any) -> None:
@@ -70,6 +71,7 @@ def add_parser(commands: Any) -> None:
         "--limit", type=positive, metavar="N", help="use only so many images of each split (default: all)"
     )
     what.add_argument("--no-kernels", dest="kernels", action="store_false", default=None, help="run on the plain texts")
+    what.add_argument("--conv-algorithm", choices=ALGORITHMS, help="how convolutions are computed (default: auto)")
     how = parser.add_argument_group("where and how")
     how.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/MODEL-DATASET-n)")
     how.add_argument("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         recipe = _recipe(args)
     data = find(recipe.dataset, args.data or (resumed and resumed.configuration.get("data")))
-    with minidl.use_kernels(recipe.kernels):
+    with minidl.use_kernels(recipe.kernels), minidl.set_conv_algorithm(recipe.conv_algorithm):
         parts = build(recipe, data, args.workers)
         if resumed is not None and resumed.configuration.get("data_crc32") != parts.data_crc32:
             raise UsageError(f"{data or recipe.dataset} holds other training images than the run was started with")

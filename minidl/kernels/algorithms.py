@@ -11,8 +11,8 @@ def get_conv_algorithm() -> str:
     return _algorithm
 
 
-def set_conv_algorithm(algorithm: str) -> None:
-    """Choose how convolutions are computed on the CPU, in all threads from now on.
+class set_conv_algorithm:
+    """Choose how convolutions are computed on the CPU, in all threads from now on, or until the end of a with block.
 
     Args:
         algorithm: "winograd" takes F(4x4, 3x3) and F(2x2, 5x5) wherever it can (float32, stride and dilation 1, no
@@ -23,7 +23,18 @@ def set_conv_algorithm(algorithm: str) -> None:
     Raises:
         ValueError: another name.
     """
-    global _algorithm
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"set_conv_algorithm: algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
-    _algorithm = algorithm
+
+    def __init__(self, algorithm: str):
+        global _algorithm
+        if algorithm not in ALGORITHMS:
+            raise ValueError(
+                f"set_conv_algorithm: algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}"
+            )
+        self._before, _algorithm = _algorithm, algorithm
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        global _algorithm
+        _algorithm = self._before

@@ -21,6 +21,7 @@ from minidl.data import (
     Shapes10,
     find,
 )
+from minidl.kernels.algorithms import ALGORITHMS
 from minidl.models import get_model, list_models
 from minidl.nn import CrossEntropyLoss, Module
 from minidl.optim import SGD
@@ -86,6 +87,7 @@ class Recipe:
         padding_mode: what they are, "constant" (zeros) or "reflect".
         flip: mirror half of the images, chosen at "random", or each in every second epoch ("alternating"); or "none".
         kernels: False runs on the plain texts.
+        conv_algorithm: how convolutions are computed, see `minidl.set_conv_algorithm`.
 
     Raises:
         ValueError, TypeError: a value outside of its range; the message names it.
@@ -108,6 +110,7 @@ class Recipe:
     padding_mode: str
     flip: str
     kernels: bool = True
+    conv_algorithm: str = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
@@ -124,6 +127,7 @@ class Recipe:
         _check_number("label_smoothing", self.label_smoothing, 0, 1)
         _check_choice("padding_mode", self.padding_mode, PADDING_MODES)
         _check_choice("flip", self.flip, FLIPS)
+        _check_choice("conv_algorithm", self.conv_algorithm, ALGORITHMS)
         if not isinstance(self.kernels, bool):
             raise TypeError(f"recipe: kernels must be True or False, got {self.kernels!r}")
         for milestone in self.milestones:

@@ -91,11 +91,8 @@ def test_gradients_of_a_whole_resnet20_step(algorithm):
 
     model = minidl.models.resnet20()
     model.load_state_dict({name: minidl.tensor(value.numpy()) for name, value in weights.items()})
-    minidl.set_conv_algorithm(algorithm)
-    try:
+    with minidl.set_conv_algorithm(algorithm):
         F.cross_entropy(model(minidl.tensor(images)), minidl.tensor(labels)).backward()
-    finally:
-        minidl.set_conv_algorithm("auto")
     found = error({name: p.grad.array for name, p in model.named_parameters()})
     assert found <= 5 * error(with_torch(torch.float32, torch.channels_last))
     assert found <= 0.02

@@ -68,9 +68,8 @@ def called(name, *args, **options):
 @pytest.fixture(autouse=True)
 def direct():
     """Winograd's rounding errors are larger; tests/kernels/test_winograd.py judges it."""
-    algorithms.set_conv_algorithm("direct")
-    yield
-    algorithms.set_conv_algorithm("auto")
+    with algorithms.set_conv_algorithm("direct"):
+        yield
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)

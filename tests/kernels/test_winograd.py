@@ -12,9 +12,8 @@ LANES = winograd.LANES
 
 @pytest.fixture(autouse=True)
 def forced():
-    minidl.set_conv_algorithm("winograd")
-    yield
-    minidl.set_conv_algorithm("auto")
+    with minidl.set_conv_algorithm("winograd"):
+        yield
 
 
 @pytest.fixture
@@ -83,8 +82,8 @@ def test_errors_stay_near_those_of_the_direct_path():
     exact = gradients(*(a.astype(np.float64) for a in arrays), 1)
     error = {}
     for algorithm in ("direct", "winograd"):
-        minidl.set_conv_algorithm(algorithm)
-        found = gradients(*arrays, 1)
+        with minidl.set_conv_algorithm(algorithm):
+            found = gradients(*arrays, 1)
         error[algorithm] = [np.sqrt(((f - e) ** 2).mean()) for f, e in zip(found, exact, strict=True)]
     for direct, wino in zip(error["direct"], error["winograd"], strict=True):
         assert wino <= 8 * direct
@@ -132,9 +131,10 @@ def test_the_choice(calls):
     small, *_ = case(200, LANES, LANES, 1, 1, 1)
     for algorithm, images, expected in [("direct", x, 0), ("text", x, 0), ("auto", x, 1), ("auto", small, 0)]:
         calls["correlate"] = 0
-        minidl.set_conv_algorithm(algorithm)
-        F.conv2d(images, w, padding=1)
+        with minidl.set_conv_algorithm(algorithm):
+            F.conv2d(images, w, padding=1)
+            assert minidl.get_conv_algorithm() == algorithm
+        assert minidl.get_conv_algorithm() == "winograd"  # what the fixture has set
         assert calls["correlate"] == expected, algorithm
-        assert minidl.get_conv_algorithm() == algorithm
     with pytest.raises(ValueError, match="auto, direct, winograd, text, got 'fast'"):
         minidl.set_conv_algorithm("fast")
