@@ -27,9 +27,7 @@ class set_conv_algorithm:
     def __init__(self, algorithm: str):
         global _algorithm
         if algorithm not in ALGORITHMS:
-            raise ValueError(
-                f"set_conv_algorithm: algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}"
-            )
+            raise ValueError(f"set_conv_algorithm: algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
         self._before, _algorithm = _algorithm, algorithm
 
     def __enter__(self) -> None:

@@ -1,17 +1,15 @@
-"""Worker threads for kernels that release the GIL.
+"""Helper threads for kernels that release the GIL.
 
-A thread that has done its part looks out for the next one for a moment before it sleeps: the gaps between the kernels
-of a step are shorter than waking up.
-
-Work is a range of independent tasks, cut into one contiguous part per thread. A kernel writes the same results for a
-task whoever runs it, so nothing depends on the number of threads. Unlike numba's threading layers this survives a fork,
-several Python threads at once, and Ctrl-C.
+Work is a range of independent tasks; a kernel writes the same results for a task whoever does it, so nothing depends on
+the number of threads. A helper that has nothing to do looks out for the next kernel for a moment before it sleeps: the
+gaps between the kernels of a step are shorter than waking up. Kernels reach helpers that are awake without the
+interpreter (minidl.kernels.cpu.launch). Unlike numba's threading layers this survives a fork, several Python threads at
+once (one of them has the helpers, the others compute alone meanwhile), and Ctrl-C.
 """
 
 import os
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -26,43 +24,50 @@ def _available() -> int:
 
 
 FEW = 1 << 15  # numbers that one thread passes over in the time that another needs to begin
-LOOKS = 100_000  # about a tenth of a millisecond
+LOOKS = 1_000_000  # something below a millisecond
+MOST = 1024  # helpers
+MAILBOX = 128  # bytes of a mailbox: two cache lines, so that no two helpers share one
+HELPERS = 0  # the first number before all mailboxes: how many of them count
+ASLEEP, IDLE, OFFERED, TAKEN = range(4)  # states of a helper: the first number in its mailbox
+ALONE = 0  # no crew
 _num_threads = _available()
-_workers: list["Worker"] = []
-_starting = threading.Lock()
 
 
-class Worker:
-    """A thread, the queue of its jobs, and counters of what was given to it and what it has finished.
+class Crew:
+    """Helper threads and their mailboxes. One Python thread at a time gives them work: who holds `free`."""
 
-    The counters are hints where to look; only the queues decide.
-    """
+    def __init__(self) -> None:
+        self.free = threading.Lock()
+        self.mailboxes = np.zeros((1 + MOST, MAILBOX // 8), np.int64)
+        self.address = self.mailboxes.ctypes.data
+        self.beds: list[threading.Lock] = []  # a helper sleeps as long as it cannot have its own
 
-    def __init__(self, number: int):
-        self.jobs: SimpleQueue = SimpleQueue()
-        self.given, self.finished = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        threading.Thread(target=self.work, name=f"minidl-{number}", daemon=True).start()
+    def call(self, helpers: int) -> int:
+        """Wake so many helpers and return the address of their mailboxes."""
+        while len(self.beds) < helpers:
+            self.beds.append(threading.Lock())
+            self.beds[-1].acquire()
+            number = len(self.beds)
+            place = self.address + number * MAILBOX, self.beds[-1]
+            threading.Thread(target=help_out, args=place, name=f"minidl-{number}", daemon=True).start()
+        for number in range(helpers):
+            if self.mailboxes[1 + number, 0] == ASLEEP:
+                self.mailboxes[1 + number, 0] = IDLE
+                self.beds[number].release()
+        self.mailboxes[0, HELPERS] = helpers
+        return self.address
 
-    def give(self, *job: Any) -> None:
-        self.jobs.put(job)
-        self.given[0] += 1
 
-    def work(self) -> None:
-        from minidl.kernels.cpu.spin import spin
+def help_out(mailbox: int, bed: threading.Lock) -> None:
+    """Do what kernels put into the mailbox, and sleep meanwhile."""
+    from minidl.kernels.cpu.launch import serve
 
-        while True:
-            seen = self.given[0]
-            if self.jobs.empty():
-                spin(self.given, seen, LOOKS)
-            kernel, start, stop, args, done = self.jobs.get()
-            error = None
-            try:
-                kernel(start, stop, *args)
-            except BaseException as caught:  # handed to the caller of run()
-                error = caught
-            del args
-            done.put(error)
-            self.finished[0] += 1
+    while True:
+        bed.acquire()
+        serve(mailbox, LOOKS)
+
+
+_crew = Crew()
 
 
 def get_num_threads() -> int:
@@ -83,50 +88,23 @@ def set_num_threads(num_threads: int) -> None:
 
 
 def run(kernel: Callable[..., None], tasks: int, *args: Any) -> None:
-    """Call kernel(start, stop, *args) so that every task in range(tasks) is done once, on all threads."""
-    parts = min(_num_threads, tasks)
-    if parts <= 1:
-        kernel(0, tasks, *args)
-        return
-    while len(_workers) < parts - 1:
-        _start_worker(parts - 1)
-    bounds = [tasks * i // parts for i in range(parts + 1)]
-    done: SimpleQueue = SimpleQueue()
-    helpers = _workers[: parts - 1]
-    for i, worker in enumerate(helpers):
-        worker.give(kernel, bounds[i], bounds[i + 1], args, done)
-    try:
-        kernel(bounds[-2], bounds[-1], *args)
-    finally:
-        seen = helpers[-1].finished[0]
-        if done.empty():
-            from minidl.kernels.cpu.spin import spin
-
-            spin(helpers[-1].finished, seen, LOOKS)
-        errors = [done.get() for _ in helpers]
-    for error in errors:
-        if error is not None:
-            raise error
+    """Do every task in range(tasks) once, on all threads that are free."""
+    helpers, crew = min(_num_threads, tasks, MOST) - 1, _crew
+    if helpers > 0 and crew.free.acquire(blocking=False):
+        try:
+            kernel(0, tasks, crew.call(helpers), *args)
+        finally:
+            crew.free.release()
+    else:
+        kernel(0, tasks, ALONE, *args)
 
 
 def run_over(numbers: int, kernel: Callable[..., None], tasks: int, *args: Any) -> None:
     """As `run` for a pass over so many numbers: on this thread alone where they are too few to wake another for."""
     if numbers < FEW:
-        kernel(0, tasks, *args)
+        kernel(0, tasks, ALONE, *args)
     else:
         run(kernel, tasks, *args)
-
-
-def _start_worker(wanted: int) -> None:
-    with _starting:
-        if len(_workers) < wanted:
-            _workers.append(Worker(len(_workers) + 1))
-
-
-def _forget_workers() -> None:
-    global _starting
-    _workers.clear()  # a forked child has none of its parent's threads
-    _starting = threading.Lock()
 
 
 def at_fork(function: Callable[[], None]) -> None:
@@ -135,4 +113,9 @@ def at_fork(function: Callable[[], None]) -> None:
         os.register_at_fork(after_in_child=function)
 
 
-at_fork(_forget_workers)
+def _forget_helpers() -> None:
+    global _crew
+    _crew = Crew()  # a forked child has none of its parent's threads
+
+
+at_fork(_forget_helpers)

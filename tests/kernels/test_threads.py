@@ -12,6 +12,8 @@ import pytest
 import minidl
 from minidl import nn
 from minidl.kernels import threads
+from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.launch import change, job_of, look, share_out
 
 
 @pytest.fixture(autouse=True)
@@ -21,29 +23,61 @@ def restore_threads():
     minidl.set_num_threads(before)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 7])
+@jit
+def count(start, stop, crew, done):
+    if crew:
+        return share_out(job_of(start, stop), crew)
+    for task in range(start, stop):
+        done[task] += 1
+
+
+@jit
+def fail(start, stop, crew):
+    if crew:
+        return share_out(job_of(start, stop), crew)
+    if start == 0:
+        raise IndexError
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7, 5000])
 @pytest.mark.parametrize("tasks", [0, 1, 2, 5, 64])
 def test_every_task_is_done_once(number, tasks):
     minidl.set_num_threads(number)
-    done = np.zeros(tasks, int)
-
-    def count(start, stop, array):
-        array[start:stop] += 1
-
-    threads.run(count, tasks, done)
-    assert (done == 1).all()
+    for _ in range(10):
+        done = np.zeros(tasks, int)
+        threads.run(count, tasks, done)
+        assert (done == 1).all()
 
 
-def test_an_error_of_a_worker_reaches_the_caller():
-    minidl.set_num_threads(2)
+@jit
+def wait_for_another(start, stop, crew, arrived):
+    """Each task waits until all have begun: with fewer threads than tasks this would take for ever."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
+    for task in range(start, stop):
+        place, before = arrived.ctypes.data, look(arrived.ctypes.data)
+        while not change(place, before, before + 1):
+            before = look(place)
+        while look(place) < 2:
+            pass
 
-    def fail(start, stop):
-        if start == 0:
-            raise OSError("in the worker")
 
-    with pytest.raises(OSError, match="in the worker"):
-        threads.run(fail, 2)
-    threads.run(lambda start, stop: None, 2)  # and the pool goes on
+def test_helpers_do_part_of_the_work():
+    code = (
+        "import sys, numpy as np; sys.path.insert(0, 'tests/kernels'); import test_threads as t\n"
+        "t.minidl.set_num_threads(2); t.threads.run(t.wait_for_another, 2, np.zeros(1, np.int64))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
+def test_an_error_reaches_the_caller():
+    for number in (1, 2):
+        minidl.set_num_threads(number)
+        with pytest.raises(IndexError):
+            threads.run(fail, 2)
+        done = np.zeros(5, int)
+        threads.run(count, 5, done)  # and the crew goes on
+        assert (done == 1).all()
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])

@@ -13,14 +13,17 @@ from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty_like, is_buffer
 from minidl.kernels.cpu.elementwise import is_masked
 from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats, rows, unrows
 from minidl.kernels.cpu.sums import BLOCKS, RUN, join, sums_over_rows
 from minidl.kernels.deferred import Deferred, settled
 
 
 @jit
-def moments(start, stop, x, shift, sums, squares):
+def moments(start, stop, crew, x, shift, sums, squares):
     """Σ (x - shift) and Σ (x - shift)² for blocks start..stop; a shift near the mean keeps the difference exact."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     m, C = x.shape
     s, q = np.empty(C, x.dtype), np.empty(C, x.dtype)
     for t in range(start, stop):
@@ -37,8 +40,10 @@ def moments(start, stop, x, shift, sums, squares):
 
 
 @jit
-def scale_and_shift(start, stop, x, mean, scale, beta, low, y):
+def scale_and_shift(start, stop, crew, x, mean, scale, beta, low, y):
     """y = max((x - mean) scale + beta, low) for blocks start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     m, C = x.shape
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):
@@ -47,8 +52,10 @@ def scale_and_shift(start, stop, x, mean, scale, beta, low, y):
 
 
 @jit
-def scale_shift_and_add(start, stop, x, mean, scale, beta, low, y, other):
+def scale_shift_and_add(start, stop, crew, x, mean, scale, beta, low, y, other):
     """y = max((x - mean) scale + beta + other, low) for blocks start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     m, C = x.shape
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):
@@ -57,8 +64,10 @@ def scale_shift_and_add(start, stop, x, mean, scale, beta, low, y, other):
 
 
 @jit
-def gradient_sums(start, stop, x, mean, dbeta, dcentred, dy):
+def gradient_sums(start, stop, crew, x, mean, dbeta, dcentred, dy):
     """dbeta = Σ dy and Σ dy (x - mean) for blocks start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     m, C = x.shape
     s, q = np.empty(C, x.dtype), np.empty(C, x.dtype)
     for t in range(start, stop):
@@ -74,8 +83,10 @@ def gradient_sums(start, stop, x, mean, dbeta, dcentred, dy):
 
 
 @jit
-def masked_gradient_sums(start, stop, x, mean, dbeta, dcentred, dy, mask):
+def masked_gradient_sums(start, stop, crew, x, mean, dbeta, dcentred, dy, mask):
     """As gradient_sums, where only the dy with mask > 0 (or NaN) count."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (m, C), zero = x.shape, x.dtype.type(0)
     s, q = np.empty(C, x.dtype), np.empty(C, x.dtype)
     for t in range(start, stop):
@@ -93,8 +104,10 @@ def masked_gradient_sums(start, stop, x, mean, dbeta, dcentred, dy, mask):
 
 
 @jit
-def input_gradient(start, stop, x, mean, by_dy, by_centred, constant, dx, dy):
+def input_gradient(start, stop, crew, x, mean, by_dy, by_centred, constant, dx, dy):
     """dx = by_dy dy + by_centred (x - mean) + constant for blocks start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     m, C = x.shape
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):
@@ -102,8 +115,10 @@ def input_gradient(start, stop, x, mean, by_dy, by_centred, constant, dx, dy):
 
 
 @jit
-def masked_input_gradient(start, stop, x, mean, by_dy, by_centred, constant, dx, dy, mask):
+def masked_input_gradient(start, stop, crew, x, mean, by_dy, by_centred, constant, dx, dy, mask):
     """As input_gradient, where dy is 0 unless mask > 0 (or NaN)."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (m, C), zero = x.shape, x.dtype.type(0)
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):

@@ -8,6 +8,7 @@ import numpy as np
 from minidl.kernels import threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.linear import matrix_product, packed_product
 
 __all__ = ["correlate", "fits", "input_gradient", "weight_gradient"]
@@ -16,8 +17,10 @@ NARROW = 8  # outputs in a row
 
 
 @jit
-def gather(start, stop, x, cols, kernel, stride, padding, dilation):
+def gather(start, stop, crew, x, cols, kernel, stride, padding, dilation):
     """cols (N, OH, OW, KH KW C) = the windows of x (N, H, W, C) for images start..stop, zeros outside."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (_, H, W, C), (_, OH, OW, _) = x.shape, cols.shape
     (KH, KW), (SH, SW), (top, left), (DH, DW) = kernel, stride, padding, dilation
     for n in range(start, stop):
@@ -32,8 +35,10 @@ def gather(start, stop, x, cols, kernel, stride, padding, dilation):
 
 
 @jit
-def scatter(start, stop, cols, x, kernel, stride, padding, dilation):
+def scatter(start, stop, crew, cols, x, kernel, stride, padding, dilation):
     """x = the sum of what `gather` would read from each place, for images start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (_, H, W, C), (_, OH, OW, _) = x.shape, cols.shape
     (KH, KW), (SH, SW), (top, left), (DH, DW) = kernel, stride, padding, dilation
     for n in range(start, stop):

@@ -14,6 +14,7 @@ from minidl.kernels.algorithms import get_conv_algorithm
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu import columns, winograd
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
@@ -56,8 +57,10 @@ def add_in_runs(pixels, width, a, ia, rs, as_, b, ib, panel, c, ic, ldc, R, K, a
 
 
 @jit
-def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation, groups):
+def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dilation, groups):
     """y = x * w for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w from `panels`."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
     (_, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
     (_, panels, K, panel), CG, OCG = w.shape, C // groups, OC // groups
@@ -113,8 +116,10 @@ def forward(start, stop, x, w, bias, y, size, kernel, stride, padding, dilation,
 
 
 @jit
-def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, dilation, groups):
+def weight_gradient(start, stop, crew, x, dy, parts, size, kernel, stride, padding, dilation, groups):
     """parts[t] = the sum over its share of the images, for parts start..stop; parts (T, packed weights)."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
     (_, H, W, C), (N, OH, OW, OC) = x.shape, dy.shape
     T, CG, OCG = parts.shape[0], C // groups, OC // groups
@@ -150,8 +155,10 @@ def weight_gradient(start, stop, x, dy, parts, size, kernel, stride, padding, di
 
 
 @jit
-def input_gradient(start, stop, dy, w, dx, size, kernel, stride, padding, dilation, groups):
+def input_gradient(start, stop, crew, dy, w, dx, size, kernel, stride, padding, dilation, groups):
     """dx for images start..stop, tap by tap: w packed as (groups, KH, KW, OC / groups, C / groups)."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
     (_, H, W, C), (OH, OW, OC) = dx.shape, dy.shape[1:]
     CG, OCG = C // groups, OC // groups
@@ -172,8 +179,10 @@ def input_gradient(start, stop, dy, w, dx, size, kernel, stride, padding, dilati
 
 
 @jit
-def pack(start, stop, weight, panels):
+def pack(start, stop, crew, weight, panels):
     """Panels start..stop of all groups for `panels`."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (_, CG, KH, KW), (groups, count, _, width) = weight.shape, panels.shape
     OCG = len(weight) // groups
     for panel in range(start, stop):

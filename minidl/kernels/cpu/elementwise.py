@@ -8,6 +8,7 @@ import numpy as np
 from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty_like
 from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import flat, floats, in_one_order
 from minidl.kernels.deferred import Deferred, settled
 
@@ -16,7 +17,9 @@ SMALL = 1 << 15  # below this NumPy is as fast
 
 
 @jit
-def relu_block(start, stop, x, y):
+def relu_block(start, stop, crew, x, y):
+    if crew:
+        return share_out(job_of(start, stop), crew)
     zero = x.dtype.type(0)  # a plain 0 would make the loop run in float64
     part = slice(start * BLOCK, stop * BLOCK)
     x, y = x[part], y[part]  # indices from 0 on: none can be negative, and the loop is made of vectors
@@ -25,7 +28,9 @@ def relu_block(start, stop, x, y):
 
 
 @jit
-def relu_backward_block(start, stop, dy, y, dx):
+def relu_backward_block(start, stop, crew, dy, y, dx):
+    if crew:
+        return share_out(job_of(start, stop), crew)
     zero = y.dtype.type(0)
     part = slice(start * BLOCK, stop * BLOCK)
     dy, y, dx = dy[part], y[part], dx[part]
@@ -35,7 +40,9 @@ def relu_backward_block(start, stop, dy, y, dx):
 
 
 @jit
-def add_masked_block(start, stop, x, dy, y, z):
+def add_masked_block(start, stop, crew, x, dy, y, z):
+    if crew:
+        return share_out(job_of(start, stop), crew)
     zero = y.dtype.type(0)
     part = slice(start * BLOCK, stop * BLOCK)
     x, dy, y, z = x[part], dy[part], y[part], z[part]
@@ -45,7 +52,9 @@ def add_masked_block(start, stop, x, dy, y, z):
 
 
 @jit
-def add_block(start, stop, x, y, z):
+def add_block(start, stop, crew, x, y, z):
+    if crew:
+        return share_out(job_of(start, stop), crew)
     part = slice(start * BLOCK, stop * BLOCK)
     x, y, z = x[part], y[part], z[part]
     for i in range(x.size):

@@ -10,6 +10,7 @@ import numpy as np
 from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
@@ -19,8 +20,10 @@ RUN = 256  # terms that are summed in the dtype of the operands; longer sums are
 
 
 @jit
-def pack(start, stop, b, panels):
+def pack(start, stop, crew, b, panels):
     """Panels start..stop of b (K, N): panels (count, K, width); the last one is filled with zeros."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (K, N), width = b.shape, panels.shape[2]
     for j in range(start, stop):
         columns = min(width, N - j * width)
@@ -32,8 +35,10 @@ def pack(start, stop, b, panels):
 
 
 @jit
-def multiply(start, stop, a, rs, cs, panels, c, blocks):
+def multiply(start, stop, crew, a, rs, cs, panels, c, blocks):
     """C (M, N) = A B for tasks start..stop of panels * blocks of rows: A[p, k] at p rs + k cs of flat a."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (M, N), (_, K, width) = c.shape, panels.shape
     b, out = panels.reshape(-1), c.reshape(-1)
     run, total = np.empty((BLOCK, width), c.dtype), np.empty((BLOCK, width))

@@ -12,6 +12,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.vectors import I64, Emitter, data
 
 __all__ = ["product", "product_many"]
@@ -140,8 +141,10 @@ def product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumula
 
 
 @jit
-def product_many(start, stop, repeats, M, N, K, a, b):
+def product_many(start, stop, crew, repeats, M, N, K, a, b):
     """Multiply A (M, K) by B (K, N) `repeats` times for tasks start..stop: how fast the micro-kernel alone is."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     c = np.empty(M * N, a.dtype)
     for _ in range((stop - start) * repeats):
         product(M, N, a, 0, K, 0, 1, b, 0, 0, N, c, 0, N, 1, K, 0)

@@ -7,12 +7,15 @@ import numpy as np
 from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
 
 
 @jit
-def mean_over_pixels(start, stop, x, y):
+def mean_over_pixels(start, stop, crew, x, y):
     """y[n] = the mean of x[n] (pixels, C) for images start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     N, pixels, C = x.shape
     total = np.empty(C)
     for n in range(start, stop):
@@ -25,8 +28,10 @@ def mean_over_pixels(start, stop, x, y):
 
 
 @jit
-def spread_over_pixels(start, stop, dy, dx):
+def spread_over_pixels(start, stop, crew, dy, dx):
     """dx[n, i] = dy[n] / pixels for images start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     N, pixels, C = dx.shape
     for n in range(start, stop):
         for i in range(pixels):
@@ -35,8 +40,10 @@ def spread_over_pixels(start, stop, dy, dx):
 
 
 @jit
-def maxima(start, stop, x, y, index, kernel, stride, padding, dilation):
+def maxima(start, stop, crew, x, y, index, kernel, stride, padding, dilation):
     """y = the first maximum of each window (NaN wins) and `index` where it is, for images start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (_, H, W, C), (_, OH, OW, _) = x.shape, y.shape
     (KH, KW), (SH, SW), (top, left), (DH, DW) = kernel, stride, padding, dilation
     for n in range(start, stop):
@@ -56,8 +63,10 @@ def maxima(start, stop, x, y, index, kernel, stride, padding, dilation):
 
 
 @jit
-def spread_to_maxima(start, stop, dy, index, dx, kernel, stride, padding, dilation):
+def spread_to_maxima(start, stop, crew, dy, index, dx, kernel, stride, padding, dilation):
     """dx += dy where `index` says, for images start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (_, H, W, C), (_, OH, OW, _) = dx.shape, dy.shape
     (KH, KW), (SH, SW), (top, left), (DH, DW), zero = kernel, stride, padding, dilation, dx.dtype.type(0)
     for n in range(start, stop):
@@ -75,8 +84,10 @@ def spread_to_maxima(start, stop, dy, index, dx, kernel, stride, padding, dilati
 
 
 @jit
-def sums(start, stop, x, divisor, y, kernel, stride, padding):
+def sums(start, stop, crew, x, divisor, y, kernel, stride, padding):
     """y = (Σ of each window) / divisor for images start..stop; divisor (OH, OW)."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (_, H, W, C), (_, OH, OW, _) = x.shape, y.shape
     (KH, KW), (SH, SW), (top, left) = kernel, stride, padding
     for n in range(start, stop):
@@ -95,8 +106,10 @@ def sums(start, stop, x, divisor, y, kernel, stride, padding):
 
 
 @jit
-def spread_over_windows(start, stop, dy, divisor, dx, kernel, stride, padding):
+def spread_over_windows(start, stop, crew, dy, divisor, dx, kernel, stride, padding):
     """dx += dy / divisor over each window, for images start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (_, H, W, C), (_, OH, OW, _) = dx.shape, dy.shape
     (KH, KW), (SH, SW), (top, left) = kernel, stride, padding
     for n in range(start, stop):

@@ -2,14 +2,17 @@
 
 from minidl.kernels import override, threads
 from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 
 BLOCK = 1 << 15  # numbers per task
 
 
 @jit
-def descend(start, stop, weight, dweight, lr, decay):
+def descend(start, stop, crew, weight, dweight, lr, decay):
     """weight -= lr (dweight + decay weight) for blocks start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     part = slice(start * BLOCK, stop * BLOCK)
     weight, dweight = weight[part], dweight[part]
     for i in range(weight.size):
@@ -17,8 +20,10 @@ def descend(start, stop, weight, dweight, lr, decay):
 
 
 @jit
-def descend_with_momentum(start, stop, weight, dweight, lr, decay, velocity, old, new, by_g, by_v):
+def descend_with_momentum(start, stop, crew, weight, dweight, lr, decay, velocity, old, new, by_g, by_v):
     """g = dweight + decay weight, v = old v + new g, weight -= lr (by_g g + by_v v) for blocks start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     part = slice(start * BLOCK, stop * BLOCK)
     weight, dweight, velocity = weight[part], dweight[part], velocity[part]
     for i in range(weight.size):

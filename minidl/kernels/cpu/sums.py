@@ -7,6 +7,7 @@ import numpy as np
 
 from minidl.kernels import threads
 from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.launch import job_of, share_out
 
 __all__ = ["BLOCKS", "RUN", "column_sums", "join", "sums_over_rows"]
 
@@ -34,8 +35,10 @@ def sums_over_rows(kernel, x, shift, *others):
 
 
 @jit
-def totals(start, stop, x, sums):
+def totals(start, stop, crew, x, sums):
     """Σ x for blocks start..stop."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     m, C = x.shape
     s = np.empty(C, x.dtype)
     for t in range(start, stop):

@@ -13,6 +13,7 @@ from minidl.kernels import threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.columns import NARROW
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.tiles import (
     gradient_tile_2,
@@ -75,8 +76,10 @@ def transform_tiles(image, first, count, size, down, across, H, W, C, top, left,
 
 
 @jit
-def forward(start, stop, x, u, bias, y, size, block, top, left):
+def forward(start, stop, crew, x, u, bias, y, size, block, top, left):
     """y = x * w for blocks of tiles start..stop: x (N, H, W, C), y (N, OH, OW, OC), u from `transform_weights`."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (N, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
     down, across = -(-OH // size), -(-OW // size)
     tiles = N * down * across
@@ -109,11 +112,13 @@ def forward(start, stop, x, u, bias, y, size, block, top, left):
 
 
 @jit
-def weight_gradient(start, stop, x, dy, parts, size, block, wide, top, left):
+def weight_gradient(start, stop, crew, x, dy, parts, size, block, wide, top, left):
     """parts[t, o] = the planes (36, C, wide) of share t of the tiles and run o of the output channels.
 
     For tasks start..stop of T * runs; parts (T, runs, 36 * C * wide), each share holds a tile.
     """
+    if crew:
+        return share_out(job_of(start, stop), crew)
     (N, H, W, C), (_, OH, OW, OC) = x.shape, dy.shape
     down, across = -(-OH // size), -(-OW // size)
     T, runs = parts.shape[:2]
@@ -154,8 +159,10 @@ def weight_gradient(start, stop, x, dy, parts, size, block, wide, top, left):
 
 
 @jit
-def transform_weights(start, stop, w, u, share):
+def transform_weights(start, stop, crew, w, u, share):
     """u = G w Gᵀ for shares start..stop of the input channels of w (C, OC, K, K): 36 planes of (C, PANEL) panels."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     C, OC, _, K = w.shape
     taps = np.empty((GROUP, K * K, PANEL), u.dtype)
     flat = taps.reshape(-1)
@@ -179,8 +186,10 @@ def transform_weights(start, stop, w, u, share):
 
 
 @jit
-def collect(start, stop, parts, wide, dweight):
+def collect(start, stop, crew, parts, wide, dweight):
     """dweight = Gᵀ Σ_t parts[t] G for groups start..stop of input channels; dweight (OC, C, K, K)."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
     OC, C, _, K = dweight.shape
     T, runs = parts.shape[:2]
     total, taps = np.empty((36, GROUP * wide), parts.dtype), np.empty((GROUP, K * K, wide), parts.dtype)

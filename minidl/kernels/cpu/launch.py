@@ -1,0 +1,166 @@
+"""How a kernel is shared among threads without the interpreter: offered in machine code, taken in machine code.
+
+A kernel k(start, stop, crew, ...) does the tasks start..stop, and begins with
+
+    if crew:
+        return share_out(job_of(start, stop), crew)
+
+`crew` is 0, or the address of the helpers' mailboxes (minidl.kernels.threads): then the caller writes a *job* on its
+stack (how many tasks are taken, and the kernel's arguments) and offers it to the helpers that are awake, and all of
+them, caller included, take chunks of tasks and call the kernel for them, now without a crew, until none is left. Nobody
+waits for a helper that did not come.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.vectors import I64
+from minidl.kernels.threads import ASLEEP, HELPERS, IDLE, MAILBOX, OFFERED, TAKEN
+
+__all__ = ["job_of", "serve", "share_out"]
+
+STATE, FUNCTION, JOB = range(0, 24, 8)  # bytes from the start of a mailbox
+NEXT, STOP, CHUNK, FAILED, ARGUMENTS = range(5)  # fields of a job
+START_, STOP_, CREW_ = 2, 3, 4  # places among the arguments of a compiled kernel: two of numba's own come first
+CHUNKS = 4  # for each thread: the fast take what the slow leave
+
+
+@intrinsic
+def job_of(typingctx, start, stop):
+    """The job of the kernel that this stands in: the addresses of a function that does it, and of what it needs."""
+    n = types.intp
+
+    def codegen(context, builder, signature, args):
+        kernel = builder.function
+        function = doer(builder.module, kernel)
+        kind = function.args[0].type.pointee
+        job = cgutils.alloca_once(builder, kind)
+        for field, value in ((NEXT, args[0]), (STOP, args[1]), (CHUNK, I64(1)), (FAILED, I64(0))):
+            builder.store(value, field_of(builder, job, field))
+        for place, value in enumerate(kernel.args[START_:], START_):
+            builder.store(value, field_of(builder, job, ARGUMENTS + place))
+        addresses = [builder.ptrtoint(pointer, I64) for pointer in (function, job)]
+        return context.make_tuple(builder, signature.return_type, addresses)
+
+    return types.UniTuple(n, 2)(n, n), codegen
+
+
+def field_of(builder, job, number):
+    return cgutils.gep_inbounds(builder, job, 0, number)
+
+
+def doer(module, kernel):
+    """The function of a job's address that calls the kernel for chunks of tasks, until none is left."""
+    kinds = [argument.type for argument in kernel.args]
+    job_type = ir.LiteralStructType([I64] * ARGUMENTS + [I64] * START_ + kinds[START_:])
+    function = ir.Function(
+        module, ir.FunctionType(ir.VoidType(), [job_type.as_pointer()]), module.get_unique_name("do_job")
+    )
+    function.linkage = "internal"
+    builder, (job,) = ir.IRBuilder(function.append_basic_block("entry")), function.args
+    stop, chunk = (builder.load(field_of(builder, job, field)) for field in (STOP, CHUNK))
+    arguments = [builder.alloca(kind.pointee) for kind in kinds[:START_]]
+    arguments += [builder.load(field_of(builder, job, ARGUMENTS + place)) for place in range(START_, len(kinds))]
+    take, do, end = (function.append_basic_block(label) for label in ("take", "do", "end"))
+    builder.branch(take)
+    builder.position_at_end(take)
+    first = builder.atomic_rmw("add", field_of(builder, job, NEXT), chunk, "monotonic")
+    builder.cbranch(builder.icmp_signed("<", first, stop), do, end)
+    builder.position_at_end(do)
+    after = builder.add(first, chunk)
+    last = builder.select(builder.icmp_signed("<", after, stop), after, stop)
+    arguments[START_], arguments[STOP_], arguments[CREW_] = first, last, I64(0)
+    status = builder.call(kernel, arguments, attrs=("noinline",))
+    with builder.if_then(builder.icmp_signed(">", status, status.type(0)), likely=False):  # see numba's call_conv
+        builder.store(I64(1), field_of(builder, job, FAILED))
+    builder.branch(take)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def do_job(typingctx, function, job):
+    """Help with a job, given the addresses from `job_of`."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [I64]).as_pointer()
+        builder.call(builder.inttoptr(args[0], kind), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+def at(builder, address):
+    return builder.inttoptr(address, I64.as_pointer())
+
+
+@intrinsic
+def look(typingctx, address):
+    """The number at an address as it is in memory now."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(at(builder, args[0]), "acquire", 8)
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
+def put(typingctx, address, value):
+    """Write a number to an address."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[1], at(builder, args[0]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def change(typingctx, address, before, after):
+    """Change the number at an address from `before` to `after`; tells whether it was `before`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.extract_value(builder.cmpxchg(at(builder, args[0]), *args[1:], "acq_rel", "acquire"), 1)
+
+    n = types.intp
+    return types.boolean(n, n, n), codegen
+
+
+@jit
+def share_out(job, crew):
+    """Do a job together with the helpers of the crew that are awake."""
+    function, place = job
+    helpers = look(crew + HELPERS)
+    tasks = look(place + 8 * STOP) - look(place + 8 * NEXT)
+    put(place + 8 * CHUNK, max(1, tasks // (CHUNKS * (helpers + 1))))
+    for mailbox in range(crew + MAILBOX, crew + MAILBOX * (helpers + 1), MAILBOX):
+        if look(mailbox + STATE) == IDLE:
+            put(mailbox + FUNCTION, function)
+            put(mailbox + JOB, place)
+            change(mailbox + STATE, IDLE, OFFERED)  # who fell asleep meanwhile stays so
+    do_job(function, place)
+    for mailbox in range(crew + MAILBOX, crew + MAILBOX * (helpers + 1), MAILBOX):
+        if not change(mailbox + STATE, OFFERED, IDLE):  # nobody came: the offer is taken back
+            while look(mailbox + STATE) == TAKEN:
+                pass
+    if look(place + 8 * FAILED):
+        raise IndexError("a kernel reached outside of an array")
+
+
+@jit
+def serve(mailbox, looks):
+    """Do the jobs that are offered, until none has come for so many looks; then fall asleep."""
+    left = looks
+    while True:
+        if look(mailbox + STATE) == OFFERED and change(mailbox + STATE, OFFERED, TAKEN):
+            do_job(look(mailbox + FUNCTION), look(mailbox + JOB))
+            change(mailbox + STATE, TAKEN, IDLE)
+            left = looks
+        elif left > 0:
+            left -= 1
+        elif change(mailbox + STATE, IDLE, ASLEEP):
+            return
