@@ -83,5 +83,5 @@ def input_gradient(dy, weight, window, shape):
 def weight_gradient(x, dy, shape, window):
     """dweight of the given shape (OC, C, KH, KW)."""
     OC, C, KH, KW = shape
-    dw = matrix_product(dy.reshape(-1, OC), windows(x, window), transposed=True)
+    dw = matrix_product(dy.reshape(-1, OC).T, windows(x, window))
     return np.ascontiguousarray(dw.reshape(OC, KH, KW, C).transpose(0, 3, 1, 2))
