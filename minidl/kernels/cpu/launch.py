@@ -64,6 +64,8 @@ def doer(module, kernel):
     stop, chunk = (builder.load(field_of(builder, job, field)) for field in (STOP, CHUNK))
     arguments = [builder.alloca(kind.pointee) for kind in kinds[:START_]]
     arguments += [builder.load(field_of(builder, job, ARGUMENTS + place)) for place in range(START_, len(kinds))]
+    for place in owners(kinds):
+        arguments[place] = kinds[place](None)
     take, do, end = (function.append_basic_block(label) for label in ("take", "do", "end"))
     builder.branch(take)
     builder.position_at_end(take)
@@ -80,6 +82,16 @@ def doer(module, kernel):
     builder.position_at_end(end)
     builder.ret_void()
     return function
+
+
+def owners(kinds):
+    """Where arrays begin among the arguments: with a pointer to what owns them, and another.
+
+    Views count their owner's references; threads that count together would wait for each other. The caller of the
+    kernel keeps the arrays alive, so the job does without owners.
+    """
+    pointer = ir.IntType(8).as_pointer()
+    return [place for place in range(START_, len(kinds) - 1) if kinds[place] == kinds[place + 1] == pointer]
 
 
 @intrinsic
