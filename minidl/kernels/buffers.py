@@ -35,10 +35,10 @@ class Pages:
 class Block:
     """Memory in use; goes back when the last array that views it is gone."""
 
-    __slots__ = ("__array_interface__", "memory")
+    __slots__ = ("__array_interface__", "memory", "signs")
 
     def __init__(self, memory, shape, dtype):
-        self.memory = memory
+        self.memory, self.signs = memory, None  # signs: see minidl.kernels.cpu.signs
         self.__array_interface__ = {"data": memory.data, "shape": shape, "typestr": dtype.str, "version": 3}
 
     def __del__(self):

@@ -54,7 +54,7 @@ def wait_for_another(start, stop, crew, arrived):
     """Each task waits until all have begun: with fewer threads than tasks this would take for ever."""
     if crew:
         return share_out(job_of(start, stop), crew)
-    for task in range(start, stop):
+    for _ in range(start, stop):
         place, before = arrived.ctypes.data, look(arrived.ctypes.data)
         while not change(place, before, before + 1):
             before = look(place)

@@ -14,7 +14,8 @@ from minidl.kernels.buffers import empty_like, is_buffer
 from minidl.kernels.cpu.elementwise import is_masked
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
-from minidl.kernels.cpu.layout import floats, rows, unrows
+from minidl.kernels.cpu.layout import floats, is_channels_last, rows, unrows
+from minidl.kernels.cpu.signs import GROUP, cut, keep_signs, new_signs, signs_of
 from minidl.kernels.cpu.sums import BLOCKS, RUN, join, sums_over_rows
 from minidl.kernels.deferred import Deferred, settled
 
@@ -40,91 +41,73 @@ def moments(start, stop, crew, x, shift, sums, squares):
 
 
 @jit
-def scale_and_shift(start, stop, crew, x, mean, scale, beta, low, y):
-    """y = max((x - mean) scale + beta, low) for blocks start..stop."""
+def scale_and_shift(start, stop, crew, x, mean, scale, beta, low, y, signs):
+    """y = max((x - mean) scale + beta, low) for blocks start..stop, and its signs if there is room for them."""
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
+    flat = y.reshape(-1)
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):
             v = (x[i, c] - mean[c]) * scale[c] + beta[c]
             y[i, c] = low if v <= low else v  # NaN passes
+        if signs.size:
+            keep_signs(flat, i * C, C, signs)
 
 
 @jit
-def scale_shift_and_add(start, stop, crew, x, mean, scale, beta, low, y, other):
-    """y = max((x - mean) scale + beta + other, low) for blocks start..stop."""
+def scale_shift_and_add(start, stop, crew, x, mean, scale, beta, low, y, signs, other):
+    """y = max((x - mean) scale + beta + other, low) for blocks start..stop, and its signs."""
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
+    flat = y.reshape(-1)
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):
             v = (x[i, c] - mean[c]) * scale[c] + beta[c] + other[i, c]
             y[i, c] = low if v <= low else v
+        if signs.size:
+            keep_signs(flat, i * C, C, signs)
 
 
 @jit
-def gradient_sums(start, stop, crew, x, mean, dbeta, dcentred, dy):
-    """dbeta = Σ dy and Σ dy (x - mean) for blocks start..stop."""
+def gradient_sums(start, stop, crew, x, mean, dbeta, dcentred, dy, signs):
+    """dbeta = Σ dy and Σ dy (x - mean) for blocks start..stop; with signs, only the dy that they let pass count."""
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
-    s, q = np.empty(C, x.dtype), np.empty(C, x.dtype)
+    s, q, passed, flat = np.empty(C, x.dtype), np.empty(C, x.dtype), np.empty(C, x.dtype), dy.reshape(-1)
     for t in range(start, stop):
         for first in range(m * t // BLOCKS, m * (t + 1) // BLOCKS, RUN):
             s[:], q[:] = 0, 0
             for i in range(first, min(first + RUN, m * (t + 1) // BLOCKS)):
+                if signs.size:
+                    cut(flat, i * C, C, signs, passed)
+                d = passed if signs.size else dy[i]
                 for c in range(C):
-                    s[c] += dy[i, c]
-                    q[c] += dy[i, c] * (x[i, c] - mean[c])
+                    s[c] += d[c]
+                    q[c] += d[c] * (x[i, c] - mean[c])
             for c in range(C):
                 dbeta[t, c] += s[c]
                 dcentred[t, c] += q[c]
 
 
 @jit
-def masked_gradient_sums(start, stop, crew, x, mean, dbeta, dcentred, dy, mask):
-    """As gradient_sums, where only the dy with mask > 0 (or NaN) count."""
-    if crew:
-        return share_out(job_of(start, stop), crew)
-    (m, C), zero = x.shape, x.dtype.type(0)
-    s, q = np.empty(C, x.dtype), np.empty(C, x.dtype)
-    for t in range(start, stop):
-        for first in range(m * t // BLOCKS, m * (t + 1) // BLOCKS, RUN):
-            s[:], q[:] = 0, 0
-            for i in range(first, min(first + RUN, m * (t + 1) // BLOCKS)):
-                for c in range(C):
-                    d = dy[i, c]
-                    d = zero if mask[i, c] <= zero else d
-                    s[c] += d
-                    q[c] += d * (x[i, c] - mean[c])
-            for c in range(C):
-                dbeta[t, c] += s[c]
-                dcentred[t, c] += q[c]
-
-
-@jit
-def input_gradient(start, stop, crew, x, mean, by_dy, by_centred, constant, dx, dy):
-    """dx = by_dy dy + by_centred (x - mean) + constant for blocks start..stop."""
+def input_gradient(start, stop, crew, x, mean, by_dy, by_centred, constant, dx, dy, signs):
+    """dx = by_dy dy + by_centred (x - mean) + constant for blocks start..stop, dy as in `gradient_sums`."""
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
+    passed, flat = np.empty(C, x.dtype), dy.reshape(-1)
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
+        if signs.size:
+            cut(flat, i * C, C, signs, passed)
+        d = passed if signs.size else dy[i]
         for c in range(C):
-            dx[i, c] = by_dy[c] * dy[i, c] + by_centred[c] * (x[i, c] - mean[c]) + constant[c]
+            dx[i, c] = by_dy[c] * d[c] + by_centred[c] * (x[i, c] - mean[c]) + constant[c]
 
 
-@jit
-def masked_input_gradient(start, stop, crew, x, mean, by_dy, by_centred, constant, dx, dy, mask):
-    """As input_gradient, where dy is 0 unless mask > 0 (or NaN)."""
-    if crew:
-        return share_out(job_of(start, stop), crew)
-    (m, C), zero = x.shape, x.dtype.type(0)
-    for i in range(m * start // BLOCKS, m * stop // BLOCKS):
-        for c in range(C):
-            d = dy[i, c]
-            d = zero if mask[i, c] <= zero else d
-            dx[i, c] = by_dy[c] * d + by_centred[c] * (x[i, c] - mean[c]) + constant[c]
+NONE = np.empty(0, np.uint16)  # no signs
 
 
 def kept(v, x):
@@ -142,7 +125,8 @@ def normalize(x, mean, scale, beta, other=None, low=-np.inf):
     arrays = [r, mean, scale, beta, y] + ([] if other is None else [rows(other)])
     _, (r_, mean, scale, beta, y_, *other_) = join(*arrays)
     kernel = scale_shift_and_add if other_ else scale_and_shift
-    threads.run_over(x.size, kernel, BLOCKS, r_, mean, scale, beta, x.dtype.type(low), y_, *other_)
+    signs = new_signs(y) if low == 0 and y_.shape[1] % GROUP == 0 else NONE
+    threads.run_over(x.size, kernel, BLOCKS, r_, mean, scale, beta, x.dtype.type(low), y_, signs, *other_)
     return unrows(y, x)
 
 
@@ -199,12 +183,11 @@ def add_to_batch_norm(x, y):
 # --- backward -----------------------------------------------------------------------------------------------------
 
 
-def gradients(saved, needs, *dy):
-    """(dx, dgamma, dbeta) for dy, or for dy and the mask that it is cut by."""
+def gradients(dy, saved, needs, signs=NONE):
+    """(dx, dgamma, dbeta) for dy, cut where the signs say so."""
     x, gamma, mean, _, inv_std = saved
-    masked, r, mean = len(dy) == 2, rows(x), mean.reshape(-1)
-    dy = [rows(d) for d in dy]
-    dbeta, dcentred = sums_over_rows(masked_gradient_sums if masked else gradient_sums, r, mean, *dy)
+    r, mean, dy = rows(x), mean.reshape(-1), rows(dy)
+    dbeta, dcentred = sums_over_rows(gradient_sums, r, mean, dy, signs)
     m, inv_std = len(r), inv_std.reshape(-1).astype(np.float64)
     # fmt: off
     dgamma = dcentred * inv_std
@@ -215,21 +198,28 @@ def gradients(saved, needs, *dy):
     if needs[0]:
         dx = empty_like(r)
         coefficients = [v.astype(x.dtype) for v in (gamma * inv_std, dvar * 2 / m, dmean / m)]
-        _, joined = join(r, mean, *coefficients, dx, *dy)
-        threads.run_over(x.size, masked_input_gradient if masked else input_gradient, BLOCKS, *joined)
+        _, joined = join(r, mean, *coefficients, dx, dy)
+        threads.run_over(x.size, input_gradient, BLOCKS, *joined, signs)
         dx = unrows(dx, x)
     return dx, dgamma.astype(x.dtype) if needs[1] else None, dbeta.astype(x.dtype) if needs[2] else None
 
 
 @override("batch_norm_backward", "cpu", when=lambda dy, saved, needs: floats(dy, *saved[:2]))
 def batch_norm_backward(dy, saved, needs):
-    return gradients(saved, needs, dy)
+    return gradients(dy, saved, needs)
 
 
-@override(
-    "batch_norm_backward",
-    "deferred",
-    when=lambda dy, saved, needs: is_masked(dy) and floats(*dy.sources, *saved[:2]),
-)
+def comes_with_signs(dy, saved, needs):
+    """Whether it is the gradient of a ReLU whose signs the kernels can read row by row."""
+    if not is_masked(dy) or not floats(*dy.sources, *saved[:2]):
+        return False
+    d, positive = dy.sources
+    if signs_of(positive, d) is None or not (d.ndim == 2 or is_channels_last(positive)):
+        return False
+    return join(rows(d))[1][0].shape[1] % GROUP == 0
+
+
+@override("batch_norm_backward", "deferred", when=comes_with_signs)
 def batch_norm_backward_through_relu(dy, saved, needs):
-    return gradients(saved, needs, *dy.sources)
+    d, positive = dy.sources
+    return gradients(d, saved, needs, signs_of(positive, d))

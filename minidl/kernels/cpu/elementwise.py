@@ -10,21 +10,25 @@ from minidl.kernels.buffers import empty_like
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import flat, floats, in_one_order
+from minidl.kernels.cpu.signs import cut, keep_signs, new_signs, signs_of
 from minidl.kernels.deferred import Deferred, settled
 
 BLOCK = 1 << 14  # numbers per task
+PART = 256  # numbers that stay in the first cache between two loops over them
 SMALL = 1 << 15  # below this NumPy is as fast
 
 
 @jit
-def relu_block(start, stop, crew, x, y):
+def relu_block(start, stop, crew, x, y, signs):
     if crew:
         return share_out(job_of(start, stop), crew)
     zero = x.dtype.type(0)  # a plain 0 would make the loop run in float64
-    part = slice(start * BLOCK, stop * BLOCK)
-    x, y = x[part], y[part]  # indices from 0 on: none can be negative, and the loop is made of vectors
-    for i in range(x.size):
-        y[i] = zero if x[i] <= zero else x[i]  # NaN passes
+    for first in range(start * BLOCK, min(stop * BLOCK, x.size), PART):
+        here, there = x[first : first + PART], y[first : first + PART]  # no index is negative: loops become vectors
+        for i in range(here.size):
+            there[i] = zero if here[i] <= zero else here[i]  # NaN passes
+        if signs.size:
+            keep_signs(y, first, here.size, signs)
 
 
 @jit
@@ -40,15 +44,23 @@ def relu_backward_block(start, stop, crew, dy, y, dx):
 
 
 @jit
-def add_masked_block(start, stop, crew, x, dy, y, z):
+def cut_block(start, stop, crew, dy, signs, dx):
     if crew:
         return share_out(job_of(start, stop), crew)
-    zero = y.dtype.type(0)
-    part = slice(start * BLOCK, stop * BLOCK)
-    x, dy, y, z = x[part], dy[part], y[part], z[part]
-    for i in range(y.size):
-        d = dy[i]
-        z[i] = x[i] + (zero if y[i] <= zero else d)
+    first, last = start * BLOCK, min(stop * BLOCK, dx.size)
+    cut(dy, first, last - first, signs, dx[first:last])
+
+
+@jit
+def add_cut_block(start, stop, crew, x, dy, signs, z):
+    if crew:
+        return share_out(job_of(start, stop), crew)
+    d = np.empty(PART, dy.dtype)
+    for first in range(start * BLOCK, min(stop * BLOCK, z.size), PART):
+        here, there = x[first : first + PART], z[first : first + PART]
+        cut(dy, first, here.size, signs, d)
+        for i in range(here.size):
+            there[i] = here[i] + d[i]
 
 
 @jit
@@ -61,11 +73,11 @@ def add_block(start, stop, crew, x, y, z):
         z[i] = x[i] + y[i]
 
 
-def over(kernel, *arrays):
-    """Run a kernel over the numbers of arrays of one shape and a new one like them, which is returned."""
+def over(kernel, *arrays, signs=()):
+    """Run a kernel over the numbers of arrays of one shape, their signs, and a new array, which is returned."""
     arrays = in_one_order(*arrays)
     out = empty_like(arrays[0])
-    threads.run(kernel, -(-out.size // BLOCK), *(flat(a) for a in arrays), flat(out))
+    threads.run(kernel, -(-out.size // BLOCK), *(flat(a) for a in arrays), *signs, flat(out))
     return out
 
 
@@ -78,13 +90,16 @@ def large(*arrays):
 
 @override("relu_forward", "cpu", when=large)
 def relu_forward(x):
-    y = over(relu_block, x)
+    (x,) = in_one_order(x)
+    y = empty_like(x)
+    threads.run(relu_block, -(-x.size // BLOCK), flat(x), flat(y), new_signs(y))
     return y, y
 
 
 def masked(dy, y):
     """dy where y > 0 (or NaN), else 0."""
-    return over(relu_backward_block, dy, y)
+    signs = signs_of(y, dy)
+    return over(relu_backward_block, dy, y) if signs is None else over(cut_block, dy, signs=[signs])
 
 
 def is_masked(x):
@@ -104,8 +119,11 @@ def add_forward(x, y):
 @override("add_forward", "deferred", when=lambda x, y: (is_masked(x) or is_masked(y)) and x.shape == y.shape)
 def add_masked(x, y):
     gradient, other = (x, y) if is_masked(x) else (y, x)
-    dy, mask = gradient.sources  # before `other` is made, which may be the same
-    return over(add_masked_block, settled(other), dy, mask), (x.shape, y.shape)
+    dy, positive = gradient.sources  # before `other` is made, which may be the same
+    other, signs = settled(other), signs_of(positive, dy)
+    if signs is None or signs_of(positive, other) is None:
+        return over(add_block, settled(gradient), other), (x.shape, y.shape)
+    return over(add_cut_block, other, dy, signs=[signs]), (x.shape, y.shape)
 
 
 @override("add_backward", "deferred", when=lambda dy, saved, needs: all(shape == dy.shape for shape in saved))

@@ -26,11 +26,11 @@ def join(*arrays):
     return repeats, [a.reshape(rows) if a.ndim == 2 else np.broadcast_to(a, columns).reshape(-1) for a in arrays]
 
 
-def sums_over_rows(kernel, x, shift, *others):
-    """Run a summing kernel over rows; the two sums (C,) in float64."""
-    repeats, (x, shift, *others) = join(x, shift, *others)
+def sums_over_rows(kernel, x, shift, dy=None, *others):
+    """Run a summing kernel over rows x, and dy if there is one; the two sums (C,) in float64."""
+    repeats, (x, shift, *joined) = join(x, shift, *([] if dy is None else [dy]))
     first, second = np.zeros((2, BLOCKS, x.shape[1]))
-    threads.run_over(x.size, kernel, BLOCKS, x, shift, first, second, *others)
+    threads.run_over(x.size, kernel, BLOCKS, x, shift, first, second, *joined, *others)
     return (s.reshape(BLOCKS * repeats, -1).sum(axis=0) for s in (first, second))
 
 
