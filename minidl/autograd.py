@@ -177,9 +177,9 @@ class differentiable:
                 if shares_memory(y, x.held):
                     output.share_memory_of(x)
         if isinstance(y, Deferred):
-            for x in tensors:
-                if x.held.shape == y.shape:
-                    x.memory.awaited_by(output)
+            y.read = [m for x in tensors if x.held.ndim > 1 for m in (x.memory, *getattr(x.held, "read", ()))]
+            for memory in y.read:  # vectors were copied
+                memory.awaited_by(output)
         if is_grad_enabled():
             needs = tuple(isinstance(x, TensorBase) and x.requires_grad for x in inputs)
             if any(needs):

@@ -5,7 +5,8 @@ override registered with `deferred=True` takes it as it is: ReLU then normalises
 over memory. For everything else (a text, a hook, a user) the array is made, once, and nothing differs.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,20 @@ class Deferred:
     """An array of known shape and dtype, not made yet.
 
     Args:
-        like: an array of its shape and dtype.
+        shape, dtype: of the array.
         make: returns the array, given the sources.
         sources: what it is made from; a kernel that takes the Deferred reads them instead.
+
+    Attributes:
+        read: what keeps watch over the memory that it will be made from (minidl.autograd.Memory).
     """
 
-    __slots__ = ("_array", "dtype", "make", "ndim", "shape", "size", "sources")
+    __slots__ = ("_array", "dtype", "make", "ndim", "read", "shape", "size", "sources")
 
-    def __init__(self, like: np.ndarray, make: Callable[..., np.ndarray], *sources: Any):
-        self.shape, self.dtype, self.ndim, self.size = like.shape, like.dtype, like.ndim, like.size
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, make: Callable[..., np.ndarray], *sources: Any):
+        self.shape, self.dtype, self.ndim, self.size = shape, dtype, len(shape), math.prod(shape)
         self.make, self.sources = make, sources
+        self.read: Sequence[Any] = ()
         self._array: np.ndarray | None = None
 
     @property
@@ -34,7 +39,7 @@ class Deferred:
         """The array; made at the first look, the same one ever after."""
         if self._array is None:
             self._array = self.make(*self.sources)
-            self.sources = ()
+            self.sources = self.read = ()
         return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -116,6 +116,19 @@ def test_in_place_changes_come_after_what_was_computed_before(parts):
         np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4)
 
 
+def test_in_place_changes_come_after_what_was_computed_from_a_value_that_is_gone(parts):
+    def values(kernels):
+        with minidl.use_kernels(kernels), minidl.no_grad():
+            c = F.conv2d(parts[0], parts[1])
+            s = F.batch_norm(c, None, None, training=True) + parts[0]
+            t = F.batch_norm(c, minidl.zeros(16), minidl.ones(16)) + c * 2
+            c.mul_(0)
+            return s.array, t.array
+
+    for f, e in zip(values(True), values(False), strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4)
+
+
 def test_parameters_may_change_before_the_look(parts):
     h = normalized(parts)
     with minidl.no_grad():

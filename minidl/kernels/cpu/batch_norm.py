@@ -133,7 +133,7 @@ def normalize(x, mean, scale, beta, other=None, low=-np.inf):
 def deferred(x, *others):
     """`normalize(x, *others)`, later if nobody else can change what it reads."""
     if is_buffer(x) and all(is_buffer(o) for o in others if o.ndim > 1):
-        return Deferred(x, normalize, x, *others)
+        return Deferred(x.shape, x.dtype, normalize, x, *others)
     return normalize(x, *others)
 
 

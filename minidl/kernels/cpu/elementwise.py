@@ -108,7 +108,7 @@ def is_masked(x):
 
 @override("relu_backward", "cpu", when=lambda dy, y, needs: large(dy, y))
 def relu_backward(dy, y, needs):
-    return (Deferred(dy, masked, dy, y),)
+    return (Deferred(dy.shape, dy.dtype, masked, dy, y),)
 
 
 @override("add_forward", "cpu", when=large)
