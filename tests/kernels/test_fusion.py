@@ -57,7 +57,7 @@ FUNCTIONS = {
     "no relu": lambda h, x: h + x,
     "alone": lambda h, x: h * 1,
     "relu of relu": lambda h, x: F.relu(F.relu(h) - 0.1),
-    "broadcast": lambda h, x: F.relu(h + minidl.tensor(array(5, 16, 1, 1))),
+    "broadcast": lambda h, x: F.relu(h + minidl.tensor(array(5, h.shape[1], 1, 1))),
     "looked at": lambda h, x: F.relu(h) if h.array is not None else None,
     "sum looked at": lambda h, x: looked_at(h + x).relu(),
     "one residual after the other": lambda h, x: F.relu(F.relu(h + x) + F.relu(h)),
@@ -76,6 +76,62 @@ def test_same_values_and_gradients_as_the_texts(parts, name, training):
     expected = outcome(parts, FUNCTIONS[name], training, kernels=False)
     for f, e in zip(found, expected, strict=True):
         np.testing.assert_allclose(f, e, rtol=2e-4, atol=2e-4 * np.abs(e).max())
+
+
+WAYS = {  # weight's shape, stride, images
+    "winograd": ((16, 16, 3, 3), 1, (4, 16, 24, 24)),
+    "winograd 5x5": ((16, 16, 5, 5), 1, (4, 16, 24, 24)),
+    "direct": ((16, 16, 3, 3), 2, (4, 16, 48, 48)),
+    "direct, odd channels": ((13, 16, 3, 3), 1, (4, 16, 24, 24)),
+    "direct, long sums": ((16, 80, 3, 3), 2, (4, 80, 48, 48)),
+    "groups": ((16, 4, 3, 3), 1, (4, 16, 24, 24)),
+    "columns": ((48, 16, 3, 3), 4, (64, 16, 24, 24)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("way", WAYS)
+def test_inference_finishes_a_convolution_on_the_way(way, name):
+    shape, stride, images = WAYS[way]
+    with minidl.no_grad():
+        x, w, b = (
+            minidl.tensor(array(0, *images)),
+            minidl.tensor(array(1, *shape) / 10),
+            minidl.tensor(array(2, shape[0])),
+        )
+        mean, var, gamma, beta = (minidl.tensor(array(s, shape[0]) ** 2) for s in (3, 4, 5, 6))
+
+        def values(kernels, bias):
+            with minidl.use_kernels(kernels):
+                p, groups = shape[2] // 2, images[1] // shape[1]
+                h = F.conv2d(x * 1, w, bias, stride=stride, padding=p, groups=groups)
+                assert isinstance(h.held, Deferred) == kernels
+                n = F.batch_norm(h, mean, var, gamma, beta)
+                assert isinstance(n.held, Deferred) == kernels and (h.held is not None)
+                assert not kernels or not h.held.is_made
+                shortcut = minidl.tensor(array(7, *h.shape)) * 1
+                return FUNCTIONS[name](n, shortcut).array, FUNCTIONS[name](h, shortcut).array
+
+        for bias in (None, b):
+            for f, e in zip(values(True, bias), values(False, bias), strict=True):
+                np.testing.assert_allclose(f, e, rtol=2e-4, atol=2e-4 * np.abs(e).max())
+
+
+def test_what_a_convolution_read_may_change_before_the_look(parts):
+    x, w, *_ = parts
+
+    def values(kernels):
+        with minidl.use_kernels(kernels), minidl.no_grad():
+            c = x * 1
+            weight = w.clone()
+            h = F.conv2d(c, weight, padding=0)
+            n = F.batch_norm(F.conv2d(c, weight), minidl.zeros(16), minidl.ones(16))
+            c.mul_(0)
+            weight.array[...] = 0
+            return h.array, n.array, F.relu(n).array
+
+    for f, e in zip(values(True), values(False), strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4)
 
 
 def test_fusion_happens(parts):

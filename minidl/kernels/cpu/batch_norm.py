@@ -11,6 +11,7 @@ import numpy as np
 
 from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty_like, is_buffer
+from minidl.kernels.cpu.conv import convolve
 from minidl.kernels.cpu.elementwise import is_masked
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
@@ -130,11 +131,10 @@ def normalize(x, mean, scale, beta, other=None, low=-np.inf):
     return unrows(y, x)
 
 
-def deferred(x, *others):
-    """`normalize(x, *others)`, later if nobody else can change what it reads."""
-    if is_buffer(x) and all(is_buffer(o) for o in others if o.ndim > 1):
-        return Deferred(x.shape, x.dtype, normalize, x, *others)
-    return normalize(x, *others)
+def deferred(x, mean, scale, beta):
+    """`normalize(...)`, later if nobody else can change what it reads."""
+    y = Deferred(x.shape, x.dtype, normalize, x, mean, scale, beta)
+    return y if is_buffer(x) else y.array
 
 
 @override("batch_norm_forward", "cpu", when=lambda x, gamma, beta, **_: floats(x, gamma, beta))
@@ -156,17 +156,35 @@ def batch_norm_inference_forward(x, gamma, beta, mean, var, *, eps):
     return y, (x, gamma, mean, inv_std)
 
 
-def is_normalized(x):
-    return isinstance(x, Deferred) and x.make is normalize and not x.is_made
+# What a later addition and ReLU may be part of, and the number of its sources as long as nothing was added.
+SOURCES = {normalize: 4, convolve: 7}
+
+
+def is_open(x):
+    return isinstance(x, Deferred) and x.make in SOURCES and not x.is_made
 
 
 def is_summand(x):
-    return is_normalized(x) and len(x.sources) == 4
+    return is_open(x) and len(x.sources) == SOURCES[x.make]
 
 
-@override("relu_forward", "deferred", when=is_normalized)
-def relu_of_batch_norm(x):
-    y = normalize(*x.sources, low=0)
+def is_convolution(x, *params):
+    return is_summand(x) and x.make is convolve and x.sources[5] is None and floats(x, *params)
+
+
+@override("batch_norm_inference_forward", "deferred", when=lambda x, *params, **_: is_convolution(x, *params))
+def batch_norm_of_convolution(x, gamma, beta, mean, var, *, eps):
+    inv_std = 1 / np.sqrt(var + eps)
+    *parts, _, bias = x.sources
+    scale, shift = gamma * inv_std, beta - mean * gamma * inv_std
+    if bias is not None:
+        shift = shift + bias * scale
+    return Deferred(x.shape, x.dtype, convolve, *parts, scale, shift), (x, gamma, mean, inv_std)
+
+
+@override("relu_forward", "deferred", when=is_open)
+def relu_at_once(x):
+    y = x.make(*x.sources, low=0)
     return y, y
 
 
@@ -175,9 +193,13 @@ def relu_of_batch_norm(x):
     "deferred",
     when=lambda x, y: (is_summand(x) or is_summand(y)) and x.shape == y.shape and x.dtype == y.dtype,
 )
-def add_to_batch_norm(x, y):
-    bn, other = (x, y) if is_summand(x) else (y, x)
-    return deferred(*bn.sources, settled(other)), (x.shape, y.shape)
+def add_at_once(x, y):
+    first, other = (x, y) if is_summand(x) else (y, x)
+    other = settled(other)
+    if first.is_made:  # they were the same
+        return first.array + other, (x.shape, y.shape)
+    z = Deferred(x.shape, x.dtype, first.make, *first.sources, other)
+    return z if is_buffer(other) else z.array, (x.shape, y.shape)
 
 
 # --- backward -----------------------------------------------------------------------------------------------------

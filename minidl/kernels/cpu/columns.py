@@ -65,10 +65,15 @@ def windows(x, window):
     return cols.reshape(-1, KH * KW * C)
 
 
-def correlate(x, panels, bias, window, OC):
-    """y (N, OH, OW, OC), with weights from minidl.kernels.cpu.conv.panels."""
-    y = packed_product(windows(x, window), panels, OC)
-    return (y if bias is None else y + bias).reshape(len(x), *window.output, OC)
+def correlate(x, panels, OC, bias, window, finish=()):
+    """y (N, OH, OW, OC), with weights and `finish` as for minidl.kernels.cpu.conv.direct."""
+    y = packed_product(windows(x, window), panels[0], OC)
+    if finish:
+        scale, low, *other = finish
+        y = np.maximum(sum((o.reshape(y.shape) for o in other), y * scale + bias), low)
+    elif bias is not None:
+        y += bias
+    return y.reshape(len(x), *window.output, OC)
 
 
 def input_gradient(dy, weight, window, shape):

@@ -9,15 +9,17 @@ import math
 
 import numpy as np
 
+from minidl.grad_mode import is_grad_enabled
 from minidl.kernels import override, threads
 from minidl.kernels.algorithms import get_conv_algorithm
-from minidl.kernels.buffers import empty
+from minidl.kernels.buffers import empty, is_buffer
 from minidl.kernels.cpu import columns, winograd
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
+from minidl.kernels.deferred import Deferred
 
 PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
@@ -57,8 +59,28 @@ def add_in_runs(pixels, width, a, ia, rs, as_, b, ib, panel, c, ic, ldc, R, K, a
 
 
 @jit
-def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dilation, groups):
-    """y = x * w for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w from `panels`."""
+def finish_rows(c, first, rows, bias, finish):
+    """c = max(scale c + bias (+ other), low) for rows of channels from c[first] on; other is flat, as c."""
+    scale, low, C = finish[0], finish[1], bias.size
+    for i in range(first, first + rows * C, C):
+        row = c[i : i + C]
+        if len(finish) == 3:
+            other = finish[2][i : i + C]
+            for k in range(C):
+                v = scale[k] * row[k] + bias[k] + other[k]
+                row[k] = low if v <= low else v  # NaN passes
+        else:
+            for k in range(C):
+                v = scale[k] * row[k] + bias[k]
+                row[k] = low if v <= low else v
+
+
+@jit
+def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dilation, groups, finish):
+    """y = x * w + bias for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w from `panels`.
+
+    With finish = (scale, low) it is max(scale (x * w) + bias, low), with (scale, low, other) `other`, flat, is added.
+    """
     if crew:
         return share_out(job_of(start, stop), crew)
     (HP, WP), (KH, KW), (SH, SW), (top, left), (DH, DW) = size, kernel, stride, padding, dilation
@@ -76,7 +98,10 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
         image = n * HP * WP * C if in_place else 0
         if not in_place:
             copy_rows(image_in, n * H * W * C, W * C, padded, (top * WP + left) * C, WP * C, H, W * C)
-        if bias.size:
+        begun = bias.size
+        if len(finish) > 0:
+            begun = 0
+        if begun:
             copy_rows(bias, 0, 0, c, n * OH * OW * OC, OC, OH * OW, OC)
         for g in range(groups):
             for o in range(panels):
@@ -99,20 +124,22 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
                             OC,
                             KH,
                             KW * C,
-                            bias.size,
+                            begun,
                             run,
                         )
                     elif runs:
                         product(
                             pixels, width, a, ia, SW * C, DH * WP * C, 1, b, ib, KW * C * panel, panel, c, ic, OC,
-                            KH, KW * C, bias.size,
+                            KH, KW * C, begun,
                         )  # fmt: skip
                     else:
                         for i in range(KH):
                             product(
                                 pixels, width, a, ia + i * DH * WP * C, SW * C, DW * C, 1,
-                                b, ib + i * KW * CG * panel, CG * panel, panel, c, ic, OC, KW, CG, bias.size + i,
+                                b, ib + i * KW * CG * panel, CG * panel, panel, c, ic, OC, KW, CG, begun + i,
                             )  # fmt: skip
+        if len(finish) > 0:
+            finish_rows(c, n * OH * OW * OC, OH * OW, bias, finish)
 
 
 @jit
@@ -223,18 +250,33 @@ def takes_winograd(window, groups, dtype, N, C, OC):
     )
 
 
-def correlate(x, weight, bias, window, groups):
-    """Channels-last x (N, H, W, C) convolved: y (N, OH, OW, OC)."""
-    (N, H, W, C), OC = x.shape, weight.shape[0]
-    if takes_winograd(window, groups, x.dtype, N, C, OC):
-        bias = np.zeros(OC, x.dtype) if bias is None else np.ascontiguousarray(bias)
-        return winograd.correlate(x, weight.swapaxes(0, 1), bias, window.output, *window.padding)
-    if columns.fits(window, groups, N):
-        return columns.correlate(x, panels(weight, 1)[0], bias, window, OC)
+def direct(x, panels, OC, bias, window, finish=()):
+    """y (N, OH, OW, OC) of x (N, H, W, C) and weights from `panels`; see `forward` for `finish`."""
+    N, H, W, _ = x.shape
     y = empty((N, *window.output, OC), x.dtype)
-    bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    threads.run(forward, N, x, panels(weight, groups), bias, y, *geometry(window, H, W), groups)
+    bias = np.empty(0, x.dtype) if bias is None else bias
+    threads.run(forward, N, x, panels, bias, y, *geometry(window, H, W), len(panels), finish)
     return y
+
+
+def prepared(x, weight, window, groups):
+    """The way to convolve channels-last x, and the weights packed for it."""
+    (N, _, _, C), OC = x.shape, weight.shape[0]
+    if takes_winograd(window, groups, x.dtype, N, C, OC):
+        return winograd.correlate, winograd.planes(weight.swapaxes(0, 1))
+    if columns.fits(window, groups, N):
+        return columns.correlate, panels(weight, 1)
+    return direct, panels(weight, groups)
+
+
+def convolve(x, way, weights, OC, window, scale, shift, other=None, low=-np.inf):
+    """max(scale (x * w) + shift + other, low) (N, OC, OH, OW) for channels-last x; scale None for 1."""
+    finish = ()
+    if scale is not None or other is not None or low > -np.inf:
+        finish = (np.ones(OC, x.dtype) if scale is None else scale, x.dtype.type(low))
+        finish += () if other is None else (channels_last(other).reshape(-1),)
+        shift = np.zeros(OC, x.dtype) if shift is None else shift
+    return way(x, weights, OC, shift, window, finish).transpose(0, 3, 1, 2)
 
 
 def conv2d_dx(dy, weight, window, groups, shape):
@@ -244,7 +286,9 @@ def conv2d_dx(dy, weight, window, groups, shape):
     if window.stride == (1, 1) and min(reach) >= 0:
         flipped = weight[:, :, ::-1, ::-1].reshape(groups, OC // groups, CG, KH, KW).swapaxes(1, 2)
         flipped = flipped.reshape(C, OC // groups, KH, KW)
-        return correlate(dy, flipped, None, window._replace(padding=reach, output=(H, W)), groups)
+        window = window._replace(padding=reach, output=(H, W))
+        way, weights = prepared(dy, flipped, window, groups)
+        return way(dy, weights, C, None, window)
     if columns.fits(window, groups, N):
         return columns.input_gradient(dy, weight, window, shape)
     w = np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
@@ -273,8 +317,15 @@ def as_kernel(*arrays):
 
 @override("conv2d_forward", "cpu", when=lambda x, weight, bias, **_: as_kernel(x, weight, bias))
 def conv2d_forward(x, weight, bias, *, window, groups):
-    y = correlate(channels_last(x), weight, bias, window, groups)
-    return y.transpose(0, 3, 1, 2), (x, weight, window, groups)
+    images, OC = channels_last(x), weight.shape[0]
+    shift = None if bias is None else np.array(bias)
+    parts = (images, *prepared(images, weight, window, groups), OC, window, None, shift)
+    private = is_buffer(images) or not np.may_share_memory(images, x)
+    if private and not is_grad_enabled():  # what follows may be done on the way; backward would need y
+        y = Deferred((len(images), OC, *window.output), x.dtype, convolve, *parts)
+    else:
+        y = convolve(*parts)
+    return y, (x, weight, window, groups)
 
 
 @override("conv2d_backward", "cpu", when=lambda dy, saved, needs: as_kernel(dy, *saved[:2]))

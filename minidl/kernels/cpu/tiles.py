@@ -163,31 +163,45 @@ def store_planes(emitter, tile, planes, plane):
 def planes_to_pixels(transform, n):
     """Make the intrinsic that writes the n x n transform of planes[i + k plane] + bias[c:] to pixels of `image`.
 
-    What lies outside goes to `waste`.
+    What lies outside goes to `waste`. `finish` is (), or (scale, low) or (scale, low, other): then the pixels are
+    max(scale[c:] transform + bias[c:] (+ those of other), low).
     """
 
     @intrinsic
-    def tile(typingctx, planes, i, plane, bias, image, rows, columns, c, waste):
+    def tile(typingctx, planes, i, plane, bias, image, rows, columns, c, waste, finish):
         def codegen(context, builder, signature, args):
-            planes, i, plane, bias, image, rows, columns, c, waste = args
+            planes, i, plane, bias, image, rows, columns, c, waste, finish = args
             kinds = signature.args
             emitter = Emitter(builder, context.get_value_type(kinds[0].dtype))
+
+            def vector(kind, array, offset):
+                return Vector(emitter, emitter.load(data(context, builder, kind, array), offset))
+
             planes = data(context, builder, kinds[0], planes, i)
             result = both_ways(transform, load_planes(emitter, planes, plane, 6))
-            bias = Vector(emitter, emitter.load(data(context, builder, kinds[3], bias), c))
+            bias = vector(kinds[3], bias, c)
             image, waste = data(context, builder, kinds[4], image), data(context, builder, kinds[8], waste)
             rows = offsets(context, builder, kinds[5], rows, n)
             columns = [builder.add(x, c) for x in offsets(context, builder, kinds[6], columns, n)]
+            finish = [builder.extract_value(finish, k) for k in range(len(kinds[9]))]
+            scale = vector(kinds[9][0], finish[0], c) if finish else None
+            low = emitter.splat(finish[1]) if finish else None
             for row, values in zip(rows, result, strict=True):
                 for column, value in zip(columns, values, strict=True):
                     offset = builder.add(row, column)
                     inside = builder.icmp_signed(">=", offset, I64(0))
-                    target = builder.select(inside, builder.gep(image, [offset]), waste)
-                    emitter.store((value + bias).value, target, I64(0))
+                    value = value + bias if scale is None else scale * value + bias
+                    if len(finish) == 3:
+                        value += vector(kinds[9][2], finish[2], builder.select(inside, offset, I64(0)))
+                    value = value.value
+                    if finish:
+                        cut = builder.fcmp_ordered("<=", value, low)  # NaN passes
+                        value = builder.select(cut, low, value)
+                    emitter.store(value, builder.select(inside, builder.gep(image, [offset]), waste), I64(0))
             return context.get_dummy_value()
 
         n_ = types.intp
-        return types.void(planes, n_, n_, bias, image, rows, columns, n_, waste), codegen
+        return types.void(planes, n_, n_, bias, image, rows, columns, n_, waste, finish), codegen
 
     return tile
 

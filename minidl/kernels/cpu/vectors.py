@@ -27,6 +27,9 @@ class Vector:
     def __sub__(self, other):
         return self._binary("fsub", other)
 
+    def __mul__(self, other):
+        return self._binary("fmul", other)
+
     def __rmul__(self, number):
         return self._binary("fmul", self.emitter.constant(number))
 

@@ -76,8 +76,11 @@ def transform_tiles(image, first, count, size, down, across, H, W, C, top, left,
 
 
 @jit
-def forward(start, stop, crew, x, u, bias, y, size, block, top, left):
-    """y = x * w for blocks of tiles start..stop: x (N, H, W, C), y (N, OH, OW, OC), u from `transform_weights`."""
+def forward(start, stop, crew, x, u, bias, y, size, block, top, left, finish):
+    """y = x * w + bias for blocks of tiles start..stop: x (N, H, W, C), y (N, OH, OW, OC), u from `transform_weights`.
+
+    With finish = (scale, low) it is max(scale (x * w) + bias, low), with (scale, low, other) `other`, flat, is added.
+    """
     if crew:
         return share_out(job_of(start, stop), crew)
     (N, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
@@ -106,9 +109,9 @@ def forward(start, stop, crew, x, u, bias, y, size, block, top, left):
             set_offsets(columns, size, r % across * size, OW, OC, 0)
             for k in range(0, OC, LANES):
                 if size == 4:
-                    output_tile_4(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste)
+                    output_tile_4(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
                 else:
-                    output_tile_2(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste)
+                    output_tile_2(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
 
 
 @jit
@@ -249,13 +252,20 @@ def block_size(numbers):
     return min(32, max(16, BLOCK_BYTES // (36 * 4 * numbers) // 8 * 8))
 
 
-def correlate(x, w, bias, output, top, left):
-    """y (N, OH, OW, OC) of x (N, H, W, C), w (C, OC, K, K) of any strides, `top` and `left` zeros before the image."""
-    (N, _, _, C), OC, K, (OH, OW) = x.shape, w.shape[1], w.shape[3], output
-    u, share = empty((36 * C * OC,), x.dtype), max(GROUP, WEIGHTS // OC)
+def planes(w):
+    """The transformed weights for `correlate`, of w (C, OC, K, K) of any strides."""
+    C, OC = w.shape[:2]
+    u, share = empty((36 * C * OC,), w.dtype), max(GROUP, WEIGHTS // OC)
     threads.run(transform_weights, -(-C // share), w, u, share)
+    return u
+
+
+def correlate(x, u, OC, bias, window, finish=()):
+    """y (N, OH, OW, OC) of x (N, H, W, C) and u from `planes`; see `forward` for `finish`."""
+    (N, _, _, C), K, (OH, OW) = x.shape, window.kernel_size[0], window.output
+    bias = np.zeros(OC, x.dtype) if bias is None else bias
     y, block, (size, tiles) = empty((N, OH, OW, OC), x.dtype), block_size(C + OC), tiles_of(K, N, OH, OW)
-    threads.run(forward, -(-tiles // block), x, u, bias, y, size, block, top, left)
+    threads.run(forward, -(-tiles // block), x, u, bias, y, size, block, *window.padding, finish)
     return y
 
 
