@@ -167,7 +167,7 @@ class differentiable:
         """Return (y, saved): also what the forward text saved for backward, as arrays."""
         arrays = [x.held if isinstance(x, TensorBase) else x for x in inputs]
         y, saved = self.forward(*arrays, **options)
-        y = np.asarray(y) if np.isscalar(y) else y  # NumPy's reductions return scalars
+        y = np.asarray(y) if isinstance(y, np.generic) else y  # NumPy's reductions return scalars
         tensors = [x for x in inputs if isinstance(x, TensorBase)]
         if not tensors:
             return settled(y), saved

@@ -7,6 +7,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -95,9 +96,9 @@ class Tensor(Reductions):
     __slots__ = ()
 
     # --- what it is ---------------------------------------------------------------------------------------------
-    dtype = property(lambda self: self.held.dtype, doc="NumPy dtype.")
-    ndim = property(lambda self: self.held.ndim, doc="Number of axes.")
-    shape = property(lambda self: self.held.shape, doc="Extent of each axis.")
+    dtype = property(attrgetter("held.dtype"), doc="NumPy dtype.")
+    ndim = property(attrgetter("held.ndim"), doc="Number of axes.")
+    shape = property(attrgetter("held.shape"), doc="Extent of each axis.")
     is_leaf = property(lambda self: self.node is None, doc="Whether no recorded operation made it.")
     grad_fn = property(lambda self: self.node, doc="The node that made it, or None.")
     T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes reversed.")

@@ -12,7 +12,7 @@ from minidl import primitives as op
 from minidl.autograd import TensorBase, differentiable
 from minidl.kernels.deferred import Deferred
 from minidl.nn.checks import require
-from minidl.nn.geometry import adaptive_weights, as_pair, conv_padding, pool_window, sliding, window_divisor
+from minidl.nn.geometry import adaptive_weights, as_pair, conv_window, pool_window, sliding, window_divisor
 from minidl.nn.losses import cross_entropy, log_softmax, one_hot, softmax
 from minidl.ops import batch_norm as bn
 from minidl.ops import conv, pooling
@@ -117,11 +117,9 @@ def conv2d(
         raise ValueError(f"conv2d: x has {C} channels (axis {x.ndim - 3} of {x.shape}) but weight expects {expected}")
     if bias is not None and bias.shape != (OC,):
         raise ValueError(f"conv2d: bias has shape {bias.shape} but weight {weight.shape} expects ({OC},)")
-    stride, dilation = as_pair("conv2d", "stride", stride, 1), as_pair("conv2d", "dilation", dilation, 1)
-    padding, uneven = conv_padding("conv2d", padding, (KH, KW), stride, dilation)
+    window, uneven = conv_window(tuple(images.shape[2:]), (KH, KW), stride, padding, dilation)
     if uneven != (0, 0):
         images = pad(images, (0, uneven[1], 0, uneven[0]))
-    window = sliding("conv2d", images.shape[2:], (KH, KW), stride, padding, dilation)
     return like_input(_conv2d(images, weight, bias, window=window, groups=groups), x)
 
 

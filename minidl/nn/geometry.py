@@ -1,11 +1,27 @@
 """Sizes of windows, checked: what stride, padding and dilation make of an image."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minidl.ops.windows import Window
+
+
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Remember results: the windows of a network are checked once, not at every step."""
+    known = functools.lru_cache(4096, typed=True)(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        try:
+            return known(*args)
+        except TypeError:  # a list among them, or what `function` itself complains of
+            return function(*args)
+
+    return call
 
 
 def as_pair(function: str, name: str, value: Any, least: int) -> tuple[int, int]:
@@ -55,6 +71,16 @@ def sliding(
     return Window(kernel, stride, padding, dilation, tuple(output))
 
 
+@remembered
+def conv_window(size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Window, tuple[int, int]]:
+    """(the windows of conv2d over an image of `size` (H, W), zeros to be put after the image before)."""
+    stride, dilation = as_pair("conv2d", "stride", stride, 1), as_pair("conv2d", "dilation", dilation, 1)
+    padding, uneven = conv_padding("conv2d", padding, kernel, stride, dilation)
+    size = tuple(extent + more for extent, more in zip(size, uneven, strict=True))
+    return sliding("conv2d", size, kernel, stride, padding, dilation), uneven
+
+
+@remembered
 def pool_window(function: str, size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> Window:
     kernel = as_pair(function, "kernel_size", kernel, 1)
     stride = kernel if stride is None else as_pair(function, "stride", stride, 1)

@@ -65,10 +65,11 @@ class Module:
         home[name] = value
 
     def __getattr__(self, name: str) -> Any:
-        for home in ("_parameters", "_buffers", "_modules"):
-            values = self.__dict__.get(home, {})
-            if name in values:
-                return values[name]
+        own = self.__dict__
+        if "_parameters" in own:
+            for home in (own["_parameters"], own["_buffers"], own["_modules"]):
+                if name in home:
+                    return home[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
@@ -117,14 +118,16 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward(self, x)")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        for hook in list(self._forward_pre_hooks.values()):
-            changed = hook(self, inputs)
-            if changed is not None:
-                inputs = changed if isinstance(changed, tuple) else (changed,)
+        if self._forward_pre_hooks:
+            for hook in list(self._forward_pre_hooks.values()):
+                changed = hook(self, inputs)
+                if changed is not None:
+                    inputs = changed if isinstance(changed, tuple) else (changed,)
         output = self.forward(*inputs, **options)
-        for hook in list(self._forward_hooks.values()):
-            changed = hook(self, inputs, output)
-            output = output if changed is None else changed
+        if self._forward_hooks:
+            for hook in list(self._forward_hooks.values()):
+                changed = hook(self, inputs, output)
+                output = output if changed is None else changed
         return output
 
     def register_forward_hook(self, hook: Callable[["Module", tuple, Any], Any]) -> Handle:

@@ -217,12 +217,12 @@ def pack(start, stop, crew, weight, panels):
         out, first = panels[g, p], g * OCG + p * width
         channels = min(width, OCG - p * width)
         out[:, channels:] = 0
-        for block in range(0, CG, 8):  # their taps lie side by side
-            for o in range(channels):
-                for c in range(block, min(block + 8, CG)):
-                    for i in range(KH):
-                        for j in range(KW):
-                            out[(i * KW + j) * CG + c, o] = weight[first + o, c, i, j]
+        for c in range(CG):
+            for i in range(KH):
+                for j in range(KW):
+                    row, taps = out[(i * KW + j) * CG + c], weight[first : first + channels, c, i, j]
+                    for o in range(channels):
+                        row[o] = taps[o]
 
 
 def panels(weight, groups):
