@@ -24,6 +24,7 @@ from minidl.kernels.deferred import Deferred
 PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
 LONG = 512  # terms of a sum that are added one after the other
+FEW = 8  # images
 PARTS = 16  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 64 << 20  # that all partial gradients together may take
 
@@ -76,8 +77,8 @@ def finish_rows(c, first, rows, bias, finish):
 
 
 @jit
-def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dilation, groups, finish):
-    """y = x * w + bias for images start..stop: x (N, H, W, C), y (N, OH, OW, OC), w from `panels`.
+def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dilation, groups, strips, finish):
+    """y = x * w + bias for tasks start..stop of images * strips: x (N, H, W, C), y (N, OH, OW, OC), w from `panels`.
 
     With finish = (scale, low) it is max(scale (x * w) + bias, low), with (scale, low, other) `other`, flat, is added.
     """
@@ -91,10 +92,13 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
     image_in, b, c = x.reshape(-1), w.reshape(-1), y.reshape(-1)
     a = image_in if in_place else padded
     merge_rows = SH == 1 and OW * SW == WP  # the image is one long row
-    calls, pixels = (1, OH * OW) if merge_rows else (OH, OW)
     runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers
     run = np.empty(PIXELS * panel, x.dtype)
-    for n in range(start, stop):
+    for task in range(start, stop):
+        n, strip = divmod(task, strips)
+        top_row, rows = OH * strip // strips, OH * (strip + 1) // strips - OH * strip // strips
+        calls, pixels = (1, rows * OW) if merge_rows else (rows, OW)
+        begin = (n * OH + top_row) * OW * OC
         image = n * HP * WP * C if in_place else 0
         if not in_place:
             copy_rows(image_in, n * H * W * C, W * C, padded, (top * WP + left) * C, WP * C, H, W * C)
@@ -102,12 +106,12 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
         if len(finish) > 0:
             begun = 0
         if begun:
-            copy_rows(bias, 0, 0, c, n * OH * OW * OC, OC, OH * OW, OC)
+            copy_rows(bias, 0, 0, c, begin, OC, rows * OW, OC)
         for g in range(groups):
             for o in range(panels):
                 ib, width = (g * panels + o) * K * panel, min(panel, OCG - o * panel)
                 for h in range(calls):
-                    ia, ic = image + h * SH * WP * C + g * CG, (n * OH + h) * OW * OC + g * OCG + o * panel
+                    ia, ic = image + (top_row + h) * SH * WP * C + g * CG, begin + h * OW * OC + g * OCG + o * panel
                     if runs and KH * KW * C > LONG:
                         add_in_runs(
                             pixels,
@@ -139,7 +143,7 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
                                 b, ib + i * KW * CG * panel, CG * panel, panel, c, ic, OC, KW, CG, begun + i,
                             )  # fmt: skip
         if len(finish) > 0:
-            finish_rows(c, n * OH * OW * OC, OH * OW, bias, finish)
+            finish_rows(c, begin, rows * OW, bias, finish)
 
 
 @jit
@@ -255,7 +259,8 @@ def direct(x, panels, OC, bias, window, finish=()):
     N, H, W, _ = x.shape
     y = empty((N, *window.output, OC), x.dtype)
     bias = np.empty(0, x.dtype) if bias is None else bias
-    threads.run(forward, N, x, panels, bias, y, *geometry(window, H, W), len(panels), finish)
+    strips = max(1, min(FEW // N, window.output[0]))  # of an image, so that a few are work for all threads
+    threads.run(forward, N * strips, x, panels, bias, y, *geometry(window, H, W), len(panels), strips, finish)
     return y
 
 
