@@ -115,11 +115,14 @@ def pixels_to_planes(transform, n):
             rows = offsets(context, builder, signature.args[1], rows, n)
             columns = [builder.add(x, c) for x in offsets(context, builder, signature.args[2], columns, n)]
 
+            nothing = cgutils.global_constant(builder, "nothing", emitter.zero)
+            nothing = builder.bitcast(nothing, image.type)
+
             def pixel(row, column):
                 offset = builder.add(row, column)
                 inside = builder.icmp_signed(">=", offset, I64(0))
-                value = emitter.load(image, builder.select(inside, offset, I64(0)))
-                return Vector(emitter, builder.select(inside, value, emitter.zero))
+                place = builder.select(inside, builder.gep(image, [offset]), nothing)
+                return Vector(emitter, emitter.load(place, I64(0)))
 
             result = both_ways(transform, [[pixel(row, column) for column in columns] for row in rows])
             store_planes(emitter, result, planes, plane)

@@ -43,6 +43,25 @@ PAD = 16  # numbers between planes: a power of two as their distance would throw
 
 
 @jit
+def place_of(tile, down, across):
+    """(image, row, column) of a tile, down and across of them in an image."""
+    n, r = divmod(tile, down * across)
+    return n, r // across, r % across
+
+
+@jit
+def after(place, down, across):
+    """The place of the next tile, without a division."""
+    n, h, w = place
+    w += 1
+    if w == across:
+        h, w = h + 1, 0
+        if h == down:
+            n, h = n + 1, 0
+    return n, h, w
+
+
+@jit
 def set_offsets(offsets, count, first, extent, step, base):
     """Offsets of `count` pixels in a line from `first` on: OUTSIDE where it leaves 0 <= pixel < extent."""
     for k in range(count):
@@ -50,14 +69,13 @@ def set_offsets(offsets, count, first, extent, step, base):
 
 
 @jit
-def ask_for(image, tile, size, down, across, H, W, C, begin, channels, write):
+def ask_for(image, place, size, H, W, C, begin, channels, write):
     """Have the pixels of a tile brought to the cache; where it hangs over the edge, something beside it."""
-    n, r = divmod(tile, down * across)
-    first = ((n * H + r // across * size) * W + r % across * size) * C + begin
-    for h in range(size):
-        for w in range(size):
-            for k in range(0, channels, LANES):
-                here = first + (h * W + w) * C + k
+    n, h, w = place
+    first = ((n * H + h * size) * W + w * size) * C + begin
+    for row in range(first, first + size * W * C, W * C):
+        for pixel in range(row, row + size * C, C):
+            for here in range(pixel, pixel + channels, LANES):
                 if write:
                     prefetch(image, here, 1)
                 else:
@@ -65,14 +83,16 @@ def ask_for(image, tile, size, down, across, H, W, C, begin, channels, write):
 
 
 @jit
-def transform_tiles(image, first, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane):
-    """v = the planes (36, count, C) of `count` tiles of the images from tile `first` on."""
+def transform_tiles(image, place, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane):
+    """v = the planes (36, count, C) of `count` tiles of the images from a place on; returns the place after them."""
     for i in range(count):
-        n, r = divmod(first + i, down * across)
-        set_offsets(rows, 6, r // across * size - top, H, W * C, n * H * W * C)
-        set_offsets(columns, 6, r % across * size - left, W, C, 0)
+        n, h, w = place
+        set_offsets(rows, 6, h * size - top, H, W * C, n * H * W * C)
+        set_offsets(columns, 6, w * size - left, W, C, 0)
         for k in range(0, C, LANES):
             input_tile(image, rows, columns, k, v, i * C + k, v_plane)
+        place = after(place, down, across)
+    return place
 
 
 @jit
@@ -90,13 +110,17 @@ def forward(start, stop, crew, x, u, bias, y, size, block, top, left, finish):
     v, m, waste = np.empty(36 * v_plane, x.dtype), np.empty(36 * m_plane, x.dtype), np.empty(LANES, x.dtype)
     rows, columns = np.empty(6, np.intp), np.empty(6, np.intp)
     a, c = x.reshape(-1), y.reshape(-1)
+    place = place_of(start * block, down, across)
     for first in range(start * block, min(stop * block, tiles), block):
         count = min(block, tiles - first)
-        transform_tiles(a, first, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane)
+        begin = place
+        place = transform_tiles(a, begin, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane)
+        wanted_in, wanted_out = place, begin
         for e in range(36):
-            for i in range(first + block * e // 36, first + block * (e + 1) // 36):
-                ask_for(a, i + block, size, down, across, H, W, C, 0, C, False)
-                ask_for(c, i, size, down, across, OH, OW, OC, 0, OC, True)
+            for _ in range(count * e // 36, count * (e + 1) // 36):
+                ask_for(a, wanted_in, size, H, W, C, 0, C, False)
+                ask_for(c, wanted_out, size, OH, OW, OC, 0, OC, True)
+                wanted_in, wanted_out = after(wanted_in, down, across), after(wanted_out, down, across)
             for o in range(0, OC, PANEL):
                 width = min(PANEL, OC - o)
                 product(
@@ -104,14 +128,15 @@ def forward(start, stop, crew, x, u, bias, y, size, block, top, left, finish):
                     m, e * m_plane + o, OC, 1, C, 0,
                 )  # fmt: skip
         for i in range(count):
-            n, r = divmod(first + i, down * across)
-            set_offsets(rows, size, r // across * size, OH, OW * OC, n * OH * OW * OC)
-            set_offsets(columns, size, r % across * size, OW, OC, 0)
+            n, h, w = begin
+            set_offsets(rows, size, h * size, OH, OW * OC, n * OH * OW * OC)
+            set_offsets(columns, size, w * size, OW, OC, 0)
             for k in range(0, OC, LANES):
                 if size == 4:
                     output_tile_4(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
                 else:
                     output_tile_2(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
+            begin = after(begin, down, across)
 
 
 @jit
@@ -134,25 +159,29 @@ def weight_gradient(start, stop, crew, x, dy, parts, size, block, wide, top, lef
         t, run = divmod(task, runs)
         out, begin_tile, last = parts[t, run], tiles * t // T, tiles * (t + 1) // T
         begin, channels = run * wide, min(wide, OC - run * wide)
+        place = place_of(begin_tile, down, across)
         for first in range(begin_tile, last, block):
             count = min(block, last - first)
-            transform_tiles(a, first, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane)
+            here = place
+            place = transform_tiles(a, here, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane)
             for i in range(count):
-                n, r = divmod(first + i, down * across)
-                set_offsets(rows, size, r // across * size, OH, OW * OC, n * OH * OW * OC + begin)
-                set_offsets(columns, size, r % across * size, OW, OC, 0)
+                n, h, w = here
+                set_offsets(rows, size, h * size, OH, OW * OC, n * OH * OW * OC + begin)
+                set_offsets(columns, size, w * size, OW, OC, 0)
                 for k in range(0, channels, LANES):
                     panel = k // PANEL * PANEL
                     width = min(PANEL, channels - panel)
-                    here = panel * block + i * width + k - panel
+                    there = panel * block + i * width + k - panel
                     if size == 4:
-                        gradient_tile_4(b, rows, columns, k, d, here, d_plane)
+                        gradient_tile_4(b, rows, columns, k, d, there, d_plane)
                     else:
-                        gradient_tile_2(b, rows, columns, k, d, here, d_plane)
+                        gradient_tile_2(b, rows, columns, k, d, there, d_plane)
+                here = after(here, down, across)
             for e in range(36):
-                for i in range(first + block * (e + 36) // 36, first + block * (e + 37) // 36):
-                    ask_for(a, i, size, down, across, H, W, C, 0, C, False)
-                    ask_for(b, i, size, down, across, OH, OW, OC, begin, channels, False)
+                for _ in range(count * e // 36, count * (e + 1) // 36):
+                    ask_for(a, here, size, H, W, C, 0, C, False)
+                    ask_for(b, here, size, OH, OW, OC, begin, channels, False)
+                    here = after(here, down, across)
                 for o in range(0, channels, PANEL):
                     width = min(PANEL, channels - o)
                     product(
