@@ -25,8 +25,9 @@ from numba.extending import intrinsic
 
 from minidl.kernels.cpu.vectors import I8, I32, I64, Emitter, Vector, data
 
-__all__ = ["gradient_tile_2", "gradient_tile_4", "input_tile", "output_tile_2", "output_tile_4", "prefetch"]
-__all__ += ["weight_gradient_tile_3", "weight_gradient_tile_5", "weight_tile_3", "weight_tile_5"]
+__all__ = ["gradient_tile_2", "gradient_tile_4", "input_tile", "output_tile_2", "output_tile_4"]
+__all__ += ["read_soon_2", "read_soon_4", "weight_gradient_tile_3", "weight_gradient_tile_5", "weight_tile_3"]
+__all__ += ["weight_tile_5", "write_soon_2", "write_soon_4"]
 
 a, b = math.sqrt(0.5), math.sqrt(2)  # a² = 1/2, b² = 2
 
@@ -217,17 +218,30 @@ weight_gradient_tile_3 = planes_to_planes(transposed_g_3, 6)
 weight_gradient_tile_5 = planes_to_planes(transposed_g_5, 6)
 
 
-@intrinsic
-def prefetch(typingctx, array, i, write):
-    """Ask for the cache line of array[i], to be written if the constant `write` says so; any i will do."""
-    if not isinstance(write, types.Literal):
-        return None
+def prefetch_pixels(n, write):
+    """Make the intrinsic that asks for the cache lines of n x n pixels from image[i] on; any i will do."""
 
-    def codegen(context, builder, signature, args):
-        address = builder.bitcast(data(context, builder, signature.args[0], *args[:2]), I8.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [address, I32(write.literal_value), I32(3), I32(1)])
-        return context.get_dummy_value()
+    @intrinsic
+    def tile(typingctx, image, i, row, column):
+        def codegen(context, builder, signature, args):
+            image, i, row, column = args
+            line = I8.as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [line, I32, I32, I32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            place = data(context, builder, signature.args[0], image, i)
+            for _ in range(n):
+                pixel = place
+                for _ in range(n):
+                    builder.call(function, [builder.bitcast(pixel, line), I32(int(write)), I32(3), I32(1)])
+                    pixel = builder.gep(pixel, [column])
+                place = builder.gep(place, [row])
+            return context.get_dummy_value()
 
-    return types.void(array, types.intp, write), codegen
+        n_ = types.intp
+        return types.void(image, n_, n_, n_), codegen
+
+    return tile
+
+
+read_soon_4, read_soon_2 = prefetch_pixels(4, write=False), prefetch_pixels(2, write=False)
+write_soon_4, write_soon_2 = prefetch_pixels(4, write=True), prefetch_pixels(2, write=True)

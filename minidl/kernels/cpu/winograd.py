@@ -21,11 +21,14 @@ from minidl.kernels.cpu.tiles import (
     input_tile,
     output_tile_2,
     output_tile_4,
-    prefetch,
+    read_soon_2,
+    read_soon_4,
     weight_gradient_tile_3,
     weight_gradient_tile_5,
     weight_tile_3,
     weight_tile_5,
+    write_soon_2,
+    write_soon_4,
 )
 
 LANES = VECTOR_BYTES // 4
@@ -73,13 +76,15 @@ def ask_for(image, place, size, H, W, C, begin, channels, write):
     """Have the pixels of a tile brought to the cache; where it hangs over the edge, something beside it."""
     n, h, w = place
     first = ((n * H + h * size) * W + w * size) * C + begin
-    for row in range(first, first + size * W * C, W * C):
-        for pixel in range(row, row + size * C, C):
-            for here in range(pixel, pixel + channels, LANES):
-                if write:
-                    prefetch(image, here, 1)
-                else:
-                    prefetch(image, here, 0)
+    for here in range(first, first + channels, LANES):
+        if size == 4 and write:
+            write_soon_4(image, here, W * C, C)
+        elif size == 4:
+            read_soon_4(image, here, W * C, C)
+        elif write:
+            write_soon_2(image, here, W * C, C)
+        else:
+            read_soon_2(image, here, W * C, C)
 
 
 @jit
