@@ -106,8 +106,17 @@ def test_every_override_is_reached_by_a_case():
             reached.add(f"{case.op}_forward")
         if called(f"{case.op}_backward", np.ones_like(y), saved, case.needs) is not None:
             reached.add(f"{case.op}_backward")
-    others = {"sgd_step"}  # tests/optim
+    others = {"sgd_step", "put"}  # tests/optim, and below
     assert reached == {name for name, device in kernels._overrides if device == "cpu"} - others
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("index", [np.s_[:, :, ::2, ::2], np.s_[1:, ::-1, 3], np.s_[:, 1], [0, 0, 1]], ids=str)
+def test_put_against_text(index, dtype, layout):
+    put, shape = kernels.get_kernel("put"), (3, 4, 6, 8)
+    values = layout(np.random.default_rng(0).standard_normal(np.empty(shape)[index].shape).astype(dtype))
+    np.testing.assert_array_equal(put(values, index, shape), put.text(values, index, shape))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -95,6 +95,8 @@ CASES: list[Case] = [
     Case("concatenate", [(2, 3), (2, 1), (2, 2)], dict(axis=1), linear=True),
     Case("concatenate", [(2, 3), (1, 3)], dict(axis=-2), linear=True),
     Case("pad", [(2, 3)], dict(widths=((1, 0), (2, 1)), value=7.0), linear=True),
+    Case("pad", [(2, 3, 1, 1)], dict(widths=((0, 1), (2, 1), (1, 1), (0, 2)), value=7.0), linear=True),
+    Case("pad", [(2, 3, 4, 5)], dict(widths=((0, 0), (2, 3), (0, 0), (0, 0))), linear=True),
     *(Case("getitem", [(3, 4)], dict(index=i), linear=True) for i in (1, _slices, _fancy, _mask, (..., None, 2))),
     Case("put", [(3, 2)], dict(index=_slices, shape=(3, 4)), linear=True),
     Case("put", [(3,)], dict(index=_fancy, shape=(3, 4)), linear=True),

@@ -22,8 +22,14 @@ def join(*arrays):
     repeats = max(1, min(m, JOINED // C))
     while m % repeats:
         repeats -= 1
-    rows, columns = (m // repeats, repeats * C), (repeats, C)
-    return repeats, [a.reshape(rows) if a.ndim == 2 else np.broadcast_to(a, columns).reshape(-1) for a in arrays]
+    return repeats, [a.reshape(m // repeats, repeats * C) if a.ndim == 2 else repeated(a, repeats) for a in arrays]
+
+
+def repeated(v, repeats):
+    """v (C,) so many times (np.tile takes longer than the kernels of a small layer)."""
+    copies = np.empty((repeats, len(v)), v.dtype)
+    copies[:] = v
+    return copies.reshape(-1)
 
 
 def sums_over_rows(kernel, x, shift, dy=None, *others):
