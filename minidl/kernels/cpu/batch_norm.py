@@ -16,8 +16,8 @@ from minidl.kernels.cpu.elementwise import is_masked
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats, is_channels_last, rows, unrows
-from minidl.kernels.cpu.signs import GROUP, cut, keep_signs, new_signs, signs_of
-from minidl.kernels.cpu.sums import BLOCKS, RUN, join, sums_over_rows
+from minidl.kernels.cpu.signs import cut, keep_signs, new_signs, signs_of
+from minidl.kernels.cpu.sums import BLOCKS, RUN, SPAN, join, sum_rows, sums_over_rows
 from minidl.kernels.deferred import Deferred, settled
 
 
@@ -27,12 +27,15 @@ def moments(start, stop, crew, x, shift, sums, squares):
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
-    s, q = np.empty(C, x.dtype), np.empty(C, x.dtype)
+    s, q, flat = np.zeros(C, x.dtype), np.zeros(C, x.dtype), x.reshape(-1)
     for t in range(start, stop):
         for first in range(m * t // BLOCKS, m * (t + 1) // BLOCKS, RUN):
-            s[:], q[:] = 0, 0
-            for i in range(first, min(first + RUN, m * (t + 1) // BLOCKS)):
-                for c in range(C):
+            last = min(first + RUN, m * (t + 1) // BLOCKS)
+            for c in range(0, C - SPAN + 1, SPAN):
+                sum_rows(flat, shift, None, None, first * C, last - first, C, c, s, q)
+            for c in range(C // SPAN * SPAN, C):
+                s[c], q[c] = 0, 0
+                for i in range(first, last):
                     d = x[i, c] - shift[c]
                     s[c] += d
                     q[c] += d * d
@@ -77,17 +80,20 @@ def gradient_sums(start, stop, crew, x, mean, dbeta, dcentred, dy, signs):
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
-    s, q, passed, flat = np.empty(C, x.dtype), np.empty(C, x.dtype), np.empty(C, x.dtype), dy.reshape(-1)
+    s, q, flat_x, flat_dy = np.zeros(C, x.dtype), np.zeros(C, x.dtype), x.reshape(-1), dy.reshape(-1)
     for t in range(start, stop):
         for first in range(m * t // BLOCKS, m * (t + 1) // BLOCKS, RUN):
-            s[:], q[:] = 0, 0
-            for i in range(first, min(first + RUN, m * (t + 1) // BLOCKS)):
+            last = min(first + RUN, m * (t + 1) // BLOCKS)
+            for c in range(0, C - SPAN + 1, SPAN):
                 if signs.size:
-                    cut(flat, i * C, C, signs, passed)
-                d = passed if signs.size else dy[i]
-                for c in range(C):
-                    s[c] += d[c]
-                    q[c] += d[c] * (x[i, c] - mean[c])
+                    sum_rows(flat_x, mean, flat_dy, signs, first * C, last - first, C, c, s, q)
+                else:
+                    sum_rows(flat_x, mean, flat_dy, None, first * C, last - first, C, c, s, q)
+            for c in range(C // SPAN * SPAN, C):  # of rows without signs
+                s[c], q[c] = 0, 0
+                for i in range(first, last):
+                    s[c] += dy[i, c]
+                    q[c] += dy[i, c] * (x[i, c] - mean[c])
             for c in range(C):
                 dbeta[t, c] += s[c]
                 dcentred[t, c] += q[c]
@@ -126,7 +132,7 @@ def normalize(x, mean, scale, beta, other=None, low=-np.inf):
     arrays = [r, mean, scale, beta, y] + ([] if other is None else [rows(other)])
     _, (r_, mean, scale, beta, y_, *other_) = join(*arrays)
     kernel = scale_shift_and_add if other_ else scale_and_shift
-    signs = new_signs(y) if low == 0 and y_.shape[1] % GROUP == 0 else NONE
+    signs = new_signs(y) if low == 0 and y_.shape[1] % SPAN == 0 else NONE
     threads.run_over(x.size, kernel, BLOCKS, r_, mean, scale, beta, x.dtype.type(low), y_, signs, *other_)
     return unrows(y, x)
 
@@ -238,7 +244,7 @@ def comes_with_signs(dy, saved, needs):
     d, positive = dy.sources
     if signs_of(positive, d) is None or not (d.ndim == 2 or is_channels_last(positive)):
         return False
-    return join(rows(d))[1][0].shape[1] % GROUP == 0
+    return join(rows(d))[1][0].shape[1] % SPAN == 0  # and so are narrower rows
 
 
 @override("batch_norm_backward", "deferred", when=comes_with_signs)

@@ -35,6 +35,13 @@ def keep_group(typingctx, y, i, signs):
     return types.void(y, types.intp, signs), codegen
 
 
+def passed(emitter, values, signs, i):
+    """The vector `values`, from place i of an array on, where the bits of its signs are set, else 0."""
+    builder = emitter.builder
+    bits = builder.load(builder.gep(signs, [builder.sdiv(i, i.type(GROUP))]))
+    return builder.select(builder.bitcast(bits, FLAGS), values, emitter.zero)
+
+
 @intrinsic
 def cut_group(typingctx, dy, i, signs, out, k):
     """out[k : k + 16] = dy[i : i + 16] where the bit is set, else 0."""
@@ -43,9 +50,8 @@ def cut_group(typingctx, dy, i, signs, out, k):
         emitter = Emitter(builder, context.get_value_type(signature.args[0].dtype), GROUP)
         dy, i, signs, out, k = args
         kinds = signature.args
-        bits = builder.load(data(context, builder, kinds[2], signs, builder.sdiv(i, i.type(GROUP))))
         values = emitter.load(data(context, builder, kinds[0], dy), i)
-        values = builder.select(builder.bitcast(bits, FLAGS), values, emitter.zero)
+        values = passed(emitter, values, data(context, builder, kinds[2], signs), i)
         emitter.store(values, data(context, builder, kinds[3], out), k)
         return context.get_dummy_value()
 

@@ -5,7 +5,7 @@ from numba.core import cgutils
 
 from minidl.kernels.cpu.jit import VECTOR_BYTES
 
-__all__ = ["I8", "I32", "I64", "Emitter", "Vector", "data"]
+__all__ = ["I8", "I32", "I64", "Emitter", "Vector", "data", "loop"]
 
 I8, I32, I64 = map(ir.IntType, (8, 32, 64))
 FLAGS = ("contract",)  # a product and a sum may become one fma
@@ -70,6 +70,22 @@ class Emitter:
         kind = f"f{8 * self.itemsize}" if self.lanes == 1 else f"v{self.lanes}f{8 * self.itemsize}"
         signature = ir.FunctionType(self.type, [self.type] * 3)
         return cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.fma.{kind}")
+
+
+def loop(builder, count, start, body):
+    """Emit `values = body(i, values)` for i in range(count), count >= 1, from the values `start`; the last values."""
+    before, inside, behind = builder.block, builder.append_basic_block(), builder.append_basic_block()
+    builder.branch(inside)
+    builder.position_at_end(inside)
+    i, values = builder.phi(I64), [builder.phi(value.type) for value in start]
+    after = body(i, values)
+    following = builder.add(i, I64(1))
+    for phi, first, later in ((i, I64(0), following), *zip(values, start, after, strict=True)):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, inside)
+    builder.cbranch(builder.icmp_signed("<", following, count), inside, behind)
+    builder.position_at_end(behind)
+    return after
 
 
 def data(context, builder, kind, array, offset=None):
