@@ -25,6 +25,7 @@ PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
 LONG = 512  # terms of a sum that are added one after the other
 FEW = 8  # images
+NARROW = 16  # numbers in a row of a window, below which all of its rows are taken together
 PARTS = 16  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 64 << 20  # that all partial gradients together may take
 
@@ -147,6 +148,25 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
 
 
 @jit
+def gather_windows(a, begin, row, step, KH, length, rows, OW, taps):
+    """taps[i length + j, r OW + w] = a[begin + (r + i) row + w step + j]: a block of windows, a row for each tap.
+
+    `row` is that of the first tap of neighbouring outputs as well as of neighbouring taps (stride and dilation 1).
+    """
+    for i in range(KH):
+        for j in range(length):
+            tap = taps[i * length + j]
+            for r in range(rows):
+                here, there = a[begin + (r + i) * row + j :], tap[r * OW :]
+                if step == 1:  # a loop of vectors
+                    for w in range(OW):
+                        there[w] = here[w]
+                else:
+                    for w in range(OW):
+                        there[w] = here[w * step]
+
+
+@jit
 def weight_gradient(start, stop, crew, x, dy, parts, size, kernel, stride, padding, dilation, groups):
     """parts[t] = the sum over its share of the images, for parts start..stop; parts (T, packed weights)."""
     if crew:
@@ -160,6 +180,8 @@ def weight_gradient(start, stop, crew, x, dy, parts, size, kernel, stride, paddi
     a = image_in if in_place else padded
     block = max(1, PIXELS // OW)  # output rows at a time
     runs = groups == 1 and DW == 1
+    narrow = runs and KW * C < NARROW and SH == DH == 1  # too few rows for the micro-kernel: all taps at once
+    taps = np.empty((KH * KW * C if narrow else 0, block * OW), x.dtype)
     for t in range(start, stop):
         dw = parts[t]
         for n in range(N * t // T, N * (t + 1) // T):
@@ -168,6 +190,13 @@ def weight_gradient(start, stop, crew, x, dy, parts, size, kernel, stride, paddi
                 copy_rows(image_in, n * H * W * C, W * C, padded, (top * WP + left) * C, WP * C, H, W * C)
             for h in range(0, OH, block):
                 R, ib, begun = min(block, OH - h), (n * OH + h) * OW * OC, n > N * t // T or h > 0
+                if narrow:
+                    gather_windows(a, image + h * WP * C, WP * C, SW * C, KH, KW * C, R, OW, taps)
+                    product(
+                        KH * KW * C, OC, taps.reshape(-1), 0, block * OW, 0, 1, b, ib, 0, OC,
+                        dw, 0, OC, 1, R * OW, begun,
+                    )  # fmt: skip
+                    continue
                 for i in range(KH):
                     row = image + (h * SH + i * DH) * WP * C
                     if runs:
