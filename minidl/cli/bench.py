@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 import minidl
 from minidl.bench.compare import compare
+from minidl.bench.job import measure_job
 from minidl.bench.layers import DIRECTIONS, LAYERS, bandwidth, measure_layers, peak
 from minidl.bench.memory import peak_memory
 from minidl.bench.networks import WORKS
@@ -25,6 +26,7 @@ _EXAMPLES = """\
   minidl bench                           everything, about a quarter of an hour
   minidl bench resnet20 --no-compile     one network beside eager PyTorch, half a minute
   minidl bench --layers                  single convolutions: GFLOP/s and share of the peak
+  minidl bench --job                     whether the loader keeps up with training
   minidl bench --json bench.json         the figures for another program
 
 Nothing else should run: PyTorch's threads wait for each other in loops, and one busy process slows it many times."""
@@ -35,6 +37,7 @@ def add_parser(commands: Any) -> None:
     parser = add_command(commands, "bench", run, "time minidl beside PyTorch", _EXAMPLES)
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"{', '.join(WORKS)} (default: all)")
     parser.add_argument("--layers", action="store_true", help="single layers instead of networks")
+    parser.add_argument("--job", action="store_true", help="training with loader and augmentation beside bare steps")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")
     parser.add_argument("--threads", type=positive, metavar="N", help="of both libraries (default: one per core)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
@@ -47,13 +50,14 @@ def run(args: argparse.Namespace) -> int:
     unknown = [name for name in args.works if name not in WORKS]
     if unknown:
         raise UsageError(f"there is no work {unknown[0]!r}; there are {', '.join(WORKS)}")
-    if args.layers and (args.works or args.memory):
-        raise UsageError("--layers times a fixed list of layers; leave the networks and --memory out")
+    for option in ("layers", "job"):
+        if getattr(args, option) and (args.works or args.memory or args.layers and args.job):
+            raise UsageError(f"--{option} times something fixed; leave networks and other choices out")
     if args.threads is not None:
         minidl.set_num_threads(args.threads)
     report: dict[str, Any] = machine()
     print(f"{report['cpu']}, {report['threads']} threads, load {report['load']}; PyTorch {report['torch'] or 'absent'}")
-    report.update(layers(args.rounds) if args.layers else networks(args))
+    report.update(layers(args.rounds) if args.layers else job(args.rounds) if args.job else networks(args))
     if args.json is not None:
         write_atomically(args.json, [(json.dumps(report, indent=1) + "\n").encode()])
     return 0
@@ -105,6 +109,18 @@ def _describe(result: dict[str, Any]) -> str:
         peaks = (f"{side} {megabytes:,.0f} MB" for side, megabytes in result["peak_megabytes"].items())
         lines.append(f"  peak memory: {', '.join(peaks)}")
     return "\n".join(lines)
+
+
+def job(rounds: int) -> dict[str, Any]:
+    """Time training as `minidl train` does it."""
+    with tqdm(total=2 * rounds, leave=False, disable=None) as bar:
+        result = measure_job(rounds, tick=bar.update)
+    low, high = (100 * share for share in result["share_quartiles"])
+    print(
+        f"ResNet-20 on images of CIFAR-10's size: {result['job']:,.0f} images/s with loader and augmentation, "
+        f"{result['bare']:,.0f} on one batch: {100 * result['share']:.1f} % (quartiles {low:.1f} to {high:.1f}; wanted 95)"
+    )
+    return {"job": result}
 
 
 def layers(rounds: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl.bench import compare, layers, networks, sides
+from minidl.bench import compare, job, layers, networks, sides
 from minidl.bench.memory import peak_memory
 from minidl.bench.networks import WORKS, Work
 from minidl.cli import main
@@ -89,6 +89,15 @@ def test_layers(quick, capsys):
     assert "3 -> 4, 3x3, 8x8, batch 2" in rows[4] and "4 -> 4, 1x1 / 2, 8x8, batch 2" in rows[7]
 
 
+def test_the_job(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("minidl.cli.bench.measure_job", lambda rounds, tick: job.measure_job(rounds, 2, tick))
+    monkeypatch.setitem(job.DEFAULTS["cifar10"], "batch_size", 4)
+    assert main(["bench", "--job", "--rounds", "2", "--json", str(tmp_path / "job.json")]) == 0
+    assert "images/s with loader and augmentation" in capsys.readouterr().out
+    result = json.loads((tmp_path / "job.json").read_text())["job"]
+    assert 0 < result["share_quartiles"][0] <= result["share"] <= result["share_quartiles"][1]
+
+
 def test_without_pytorch_minidl_is_timed_alone(quick, capsys, monkeypatch):
     for module in ("compare", "layers"):
         monkeypatch.setattr(f"minidl.bench.{module}.torch_version", lambda: None)
@@ -109,6 +118,8 @@ def test_wrong_usage(capsys):
     assert main(["bench", "resnet1000"]) == 2
     assert "there is no work 'resnet1000'; there are resnet20" in capsys.readouterr().err
     assert main(["bench", "resnet20", "--layers"]) == 2
+    assert main(["bench", "--job", "--layers"]) == 2
+    assert main(["bench", "--job", "--memory"]) == 2
 
 
 def test_the_networks_are_written_for_either_library():
