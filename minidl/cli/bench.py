@@ -118,7 +118,8 @@ def job(rounds: int) -> dict[str, Any]:
     low, high = (100 * share for share in result["share_quartiles"])
     print(
         f"ResNet-20 on images of CIFAR-10's size: {result['job']:,.0f} images/s with loader and augmentation, "
-        f"{result['bare']:,.0f} on one batch: {100 * result['share']:.1f} % (quartiles {low:.1f} to {high:.1f}; wanted 95)"
+        f"{result['bare']:,.0f} on one batch, {100 * result['share']:.1f} % "
+        f"(quartiles {low:.1f} to {high:.1f}; wanted 95)"
     )
     return {"job": result}
 

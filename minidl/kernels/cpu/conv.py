@@ -13,7 +13,7 @@ from minidl.grad_mode import is_grad_enabled
 from minidl.kernels import override, threads
 from minidl.kernels.algorithms import get_conv_algorithm
 from minidl.kernels.buffers import empty, is_buffer
-from minidl.kernels.cpu import columns, winograd
+from minidl.kernels.cpu import columns, depthwise, winograd
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
@@ -44,14 +44,19 @@ def copy_rows(source, first, step, target, begin, stride, rows, length):
 
 @jit
 def add_in_runs(pixels, width, a, ia, rs, as_, b, ib, panel, c, ic, ldc, R, K, accumulate, run):
-    """As `product` for a long sum: runs of it are summed first, so that rounding errors do not grow with its length."""
+    """As `product` for a long sum: runs of it are summed first, so that rounding errors do not grow with its length.
+
+    Also for fewer columns than a vector holds: whole vectors of a panel are computed, and `width` numbers taken.
+    """
+    lanes = VECTOR_BYTES // a.itemsize
+    whole = -(-width // lanes) * lanes
     for first in range(0, pixels, PIXELS):
         rows = min(PIXELS, pixels - first)
         for r in range(R):
             for k in range(0, K, LONG):
                 length = min(LONG, K - k)
                 product(
-                    rows, width, a, ia + first * rs + r * as_ + k, rs, 0, 1, b, ib + (r * K + k) * panel, 0, panel,
+                    rows, whole, a, ia + first * rs + r * as_ + k, rs, 0, 1, b, ib + (r * K + k) * panel, 0, panel,
                     run, 0, panel, 1, length, 0,
                 )  # fmt: skip
                 for p in range(rows):
@@ -113,7 +118,7 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
                 ib, width = (g * panels + o) * K * panel, min(panel, OCG - o * panel)
                 for h in range(calls):
                     ia, ic = image + (top_row + h) * SH * WP * C + g * CG, begin + h * OW * OC + g * OCG + o * panel
-                    if runs and KH * KW * C > LONG:
+                    if runs and (KH * KW * C > LONG or width % (VECTOR_BYTES // x.itemsize)):
                         add_in_runs(
                             pixels,
                             width,
@@ -298,6 +303,8 @@ def prepared(x, weight, window, groups):
     (N, _, _, C), OC = x.shape, weight.shape[0]
     if takes_winograd(window, groups, x.dtype, N, C, OC):
         return winograd.correlate, winograd.planes(weight.swapaxes(0, 1))
+    if depthwise.fits(weight.shape, groups):
+        return depthwise.correlate, depthwise.taps(weight)
     if columns.fits(window, groups, N):
         return columns.correlate, panels(weight, 1)
     return direct, panels(weight, groups)
@@ -323,6 +330,8 @@ def conv2d_dx(dy, weight, window, groups, shape):
         window = window._replace(padding=reach, output=(H, W))
         way, weights = prepared(dy, flipped, window, groups)
         return way(dy, weights, C, None, window)
+    if depthwise.fits(weight.shape, groups):
+        return depthwise.input_gradient(dy, weight, window, shape)
     if columns.fits(window, groups, N):
         return columns.input_gradient(dy, weight, window, shape)
     w = np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
@@ -336,6 +345,8 @@ def conv2d_dweight(x, dy, shape, window, groups):
     (N, H, W, C), (OC, CG, KH, KW) = x.shape, shape
     if takes_winograd(window, groups, x.dtype, N, C, OC):
         return winograd.conv2d_dweight(x, dy, KH, *window.padding)
+    if depthwise.fits(shape, groups):
+        return depthwise.weight_gradient(x, dy, shape, window)
     if columns.fits(window, groups, N):
         return columns.weight_gradient(x, dy, shape, window)
     T = max(1, min(PARTS, N, PART_BYTES // (math.prod(shape) * x.itemsize)))
