@@ -135,6 +135,32 @@ def test_what_a_convolution_read_may_change_before_the_look(parts):
         np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("K", [1, 3, 5])
+def test_gradients_of_a_shortcut_are_added_by_the_convolution(K, monkeypatch):
+    """Winograd's input gradient adds what comes through the shortcut and its ReLU on the way to memory."""
+    from minidl.kernels.cpu import elementwise
+
+    passes = []
+    kernel = elementwise.add_cut_block
+    monkeypatch.setattr(elementwise, "add_cut_block", lambda *args: passes.append(1) or kernel(*args))
+    x, *w = array(0, 6, 16, 22, 22), *(array(s, 16, 16, K, K) / 10 for s in (1, 2, 3))
+
+    def values(kernels):
+        tensors = [minidl.tensor(a, requires_grad=True) for a in (x, *w)]
+        h, *weights = tensors
+        with minidl.use_kernels(kernels):
+            for v in weights:  # one block after the other
+                h = F.relu(F.batch_norm(F.conv2d(h, v, padding=K // 2), None, None, training=True) + h)
+            dy = array(4, 6, 22, 22, 16).transpose(0, 3, 1, 2)
+            h.backward(dy)
+        return [t.grad.array for t in tensors]
+
+    found = values(True)
+    assert len(passes) == (3 if K == 1 else 0)
+    for f, e in zip(found, values(False), strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-3, atol=1e-3 * np.abs(e).max())
+
+
 def test_fusion_happens(parts):
     """Else the tests above would compare nothing."""
     h = normalized(parts)

@@ -120,23 +120,9 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
                     ia, ic = image + (top_row + h) * SH * WP * C + g * CG, begin + h * OW * OC + g * OCG + o * panel
                     if runs and (KH * KW * C > LONG or width % (VECTOR_BYTES // x.itemsize)):
                         add_in_runs(
-                            pixels,
-                            width,
-                            a,
-                            ia,
-                            SW * C,
-                            DH * WP * C,
-                            b,
-                            ib,
-                            panel,
-                            c,
-                            ic,
-                            OC,
-                            KH,
-                            KW * C,
-                            begun,
-                            run,
-                        )
+                            pixels, width, a, ia, SW * C, DH * WP * C, b, ib, panel, c, ic, OC,
+                            KH, KW * C, begun, run,
+                        )  # fmt: skip
                     elif runs:
                         product(
                             pixels, width, a, ia, SW * C, DH * WP * C, 1, b, ib, KW * C * panel, panel, c, ic, OC,
@@ -310,34 +296,42 @@ def prepared(x, weight, window, groups):
     return direct, panels(weight, groups)
 
 
-def convolve(x, way, weights, OC, window, scale, shift, other=None, low=-np.inf):
-    """max(scale (x * w) + shift + other, low) (N, OC, OH, OW) for channels-last x; scale None for 1."""
+def convolve(x, way, weights, OC, window, scale, shift, other=None, low=-np.inf, signs=None):
+    """max(scale (x * w) + shift + other, low) (N, OC, OH, OW) for channels-last x; scale None for 1.
+
+    With signs (Winograd only) `other` is added where they let it pass.
+    """
     finish = ()
     if scale is not None or other is not None or low > -np.inf:
         finish = (np.ones(OC, x.dtype) if scale is None else scale, x.dtype.type(low))
         finish += () if other is None else (channels_last(other).reshape(-1),)
+        finish += () if signs is None else (signs,)
         shift = np.zeros(OC, x.dtype) if shift is None else shift
     return way(x, weights, OC, shift, window, finish).transpose(0, 3, 1, 2)
 
 
+def is_winograd(x):
+    """Whether x is a convolution by Winograd that has still to be computed."""
+    return isinstance(x, Deferred) and x.make is convolve and not x.is_made and x.sources[1] is winograd.correlate
+
+
 def conv2d_dx(dy, weight, window, groups, shape):
-    """The input gradient (N, H, W, C): for stride 1 a convolution of dy with the flipped kernel, else tap by tap."""
+    """The input gradient (N, C, H, W): for stride 1 a convolution of dy with the flipped kernel, else tap by tap."""
     (N, C, H, W), (OC, CG, KH, KW) = shape, weight.shape
     reach = tuple(d * (k - 1) - p for d, k, p in zip(window.dilation, (KH, KW), window.padding, strict=True))
     if window.stride == (1, 1) and min(reach) >= 0:
         flipped = weight[:, :, ::-1, ::-1].reshape(groups, OC // groups, CG, KH, KW).swapaxes(1, 2)
         flipped = flipped.reshape(C, OC // groups, KH, KW)
         window = window._replace(padding=reach, output=(H, W))
-        way, weights = prepared(dy, flipped, window, groups)
-        return way(dy, weights, C, None, window)
+        return Deferred(shape, dy.dtype, convolve, dy, *prepared(dy, flipped, window, groups), C, window, None, None)
     if depthwise.fits(weight.shape, groups):
-        return depthwise.input_gradient(dy, weight, window, shape)
+        return depthwise.input_gradient(dy, weight, window, shape).transpose(0, 3, 1, 2)
     if columns.fits(window, groups, N):
-        return columns.input_gradient(dy, weight, window, shape)
+        return columns.input_gradient(dy, weight, window, shape).transpose(0, 3, 1, 2)
     w = np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
     dx = empty((N, H, W, C), dy.dtype)
     threads.run(input_gradient, N, dy, w.reshape(-1), dx, *geometry(window, H, W), groups)
-    return dx
+    return dx.transpose(0, 3, 1, 2)
 
 
 def conv2d_dweight(x, dy, shape, window, groups):
@@ -379,7 +373,7 @@ def conv2d_backward(dy, saved, needs):
     dy = channels_last(dy)
     dx = dweight = dbias = None
     if needs[0]:
-        dx = conv2d_dx(dy, weight, window, groups, x.shape).transpose(0, 3, 1, 2)
+        dx = conv2d_dx(dy, weight, window, groups, x.shape)
     if needs[1]:
         dweight = conv2d_dweight(channels_last(x), dy, weight.shape, window, groups)
     if needs[2]:

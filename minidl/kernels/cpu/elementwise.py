@@ -7,9 +7,10 @@ import numpy as np
 
 from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty_like
+from minidl.kernels.cpu.conv import is_winograd
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
-from minidl.kernels.cpu.layout import flat, floats, in_one_order
+from minidl.kernels.cpu.layout import flat, floats, in_one_order, is_channels_last
 from minidl.kernels.cpu.signs import cut, keep_signs, new_signs, signs_of
 from minidl.kernels.deferred import Deferred, settled
 
@@ -120,7 +121,10 @@ def add_forward(x, y):
 def add_masked(x, y):
     gradient, other = (x, y) if is_masked(x) else (y, x)
     dy, positive = gradient.sources  # before `other` is made, which may be the same
-    other, signs = settled(other), signs_of(positive, dy)
+    signs = signs_of(positive, dy)
+    if signs is not None and is_winograd(other) and is_channels_last(dy):
+        return other.make(*other.sources, other=dy, signs=signs), (x.shape, y.shape)  # added on its way to memory
+    other = settled(other)
     if signs is None or signs_of(positive, other) is None:
         return over(add_block, settled(gradient), other), (x.shape, y.shape)
     return over(add_cut_block, other, dy, signs=[signs]), (x.shape, y.shape)

@@ -17,7 +17,7 @@ from minidl.kernels.cpu.vectors import Emitter, data
 __all__ = ["GROUP", "cut", "keep_signs", "new_signs", "signs_of"]
 
 GROUP = 16  # numbers whose bits are one uint16
-BITS, FLAGS = ir.IntType(GROUP), ir.VectorType(ir.IntType(1), GROUP)
+BITS = ir.IntType(GROUP)
 
 
 @intrinsic
@@ -37,9 +37,12 @@ def keep_group(typingctx, y, i, signs):
 
 def passed(emitter, values, signs, i):
     """The vector `values`, from place i of an array on, where the bits of its signs are set, else 0."""
-    builder = emitter.builder
+    builder, lanes = emitter.builder, emitter.lanes
     bits = builder.load(builder.gep(signs, [builder.sdiv(i, i.type(GROUP))]))
-    return builder.select(builder.bitcast(bits, FLAGS), values, emitter.zero)
+    if lanes < GROUP:
+        bits = builder.lshr(bits, builder.trunc(builder.srem(i, i.type(GROUP)), BITS))
+        bits = builder.trunc(bits, ir.IntType(lanes))
+    return builder.select(builder.bitcast(bits, ir.VectorType(ir.IntType(1), lanes)), values, emitter.zero)
 
 
 @intrinsic

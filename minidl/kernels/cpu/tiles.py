@@ -23,6 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from minidl.kernels.cpu.signs import passed
 from minidl.kernels.cpu.vectors import I8, I32, I64, Emitter, Vector, data
 
 __all__ = ["gradient_tile_2", "gradient_tile_4", "input_tile", "output_tile_2", "output_tile_4"]
@@ -167,8 +168,8 @@ def store_planes(emitter, tile, planes, plane):
 def planes_to_pixels(transform, n):
     """Make the intrinsic that writes the n x n transform of planes[i + k plane] + bias[c:] to pixels of `image`.
 
-    What lies outside goes to `waste`. `finish` is (), or (scale, low) or (scale, low, other): then the pixels are
-    max(scale[c:] transform + bias[c:] (+ those of other), low).
+    What lies outside goes to `waste`. `finish` is (), or (scale, low), (scale, low, other), (scale, low, other, signs):
+    then the pixels are max(scale[c:] transform + bias[c:] (+ those of other, where the signs let them pass), low).
     """
 
     @intrinsic
@@ -195,8 +196,13 @@ def planes_to_pixels(transform, n):
                     offset = builder.add(row, column)
                     inside = builder.icmp_signed(">=", offset, I64(0))
                     value = value + bias if scale is None else scale * value + bias
-                    if len(finish) == 3:
-                        value += vector(kinds[9][2], finish[2], builder.select(inside, offset, I64(0)))
+                    if len(finish) > 2:
+                        place = builder.select(inside, offset, I64(0))
+                        more = vector(kinds[9][2], finish[2], place)
+                        if len(finish) == 4:
+                            signs = data(context, builder, kinds[9][3], finish[3])
+                            more = Vector(emitter, passed(emitter, more.value, signs, place))
+                        value += more
                     value = value.value
                     if finish:
                         cut = builder.fcmp_ordered("<=", value, low)  # NaN passes

@@ -104,7 +104,8 @@ def transform_tiles(image, place, count, size, down, across, H, W, C, top, left,
 def forward(start, stop, crew, x, u, bias, y, size, block, top, left, finish):
     """y = x * w + bias for blocks of tiles start..stop: x (N, H, W, C), y (N, OH, OW, OC), u from `transform_weights`.
 
-    With finish = (scale, low) it is max(scale (x * w) + bias, low), with (scale, low, other) `other`, flat, is added.
+    With finish = (scale, low) it is max(scale (x * w) + bias, low), with (scale, low, other) `other`, flat, is added,
+    with (scale, low, other, signs) only where the signs let it pass.
     """
     if crew:
         return share_out(job_of(start, stop), crew)
