@@ -167,7 +167,7 @@ def test_fusion_happens(parts):
     assert isinstance(h.held, Deferred) and h.shape == SHAPE and h.dtype == np.float32
     y = F.relu(h + parts[0] * 1)
     assert isinstance(h.held, Deferred) and not h.held.is_made
-    assert isinstance(y.held, np.ndarray)
+    assert isinstance(y.array, np.ndarray) and not h.held.is_made
     F.relu(h, inplace=True)
     assert isinstance(h.held, np.ndarray)
 
@@ -255,6 +255,39 @@ def test_gradients_of_leaves_are_arrays_of_their_own():
     with minidl.no_grad():
         y.fill_(0)
     np.testing.assert_array_equal(x.grad.array, expected)
+
+
+POOLS = {"whole": (24, 2, None, 0), "remainder": (23, 2, None, 0), "overlapping": (24, 3, 2, 1), "gaps": (23, 2, 3, 0)}
+
+
+@pytest.mark.parametrize("look", ["nobody", "hook", "pooled twice", "relu used again", "in place", "values"])
+@pytest.mark.parametrize("channels", [16, 20])
+@pytest.mark.parametrize("pool", POOLS)
+def test_pooling_does_the_relu_before_it(pool, channels, look):
+    side, kernel, stride, padding = POOLS[pool]
+    x, w = array(0, 4, 16, side, side), array(1, channels, 16, 1, 1)
+
+    def values(kernels):
+        tx, tw, found = minidl.tensor(x, requires_grad=True), minidl.tensor(w, requires_grad=True), []
+        with minidl.use_kernels(kernels):
+            h = F.conv2d(tx, tw, minidl.full((channels,), -1.0))  # some windows hold nothing positive
+            r = F.relu(h, inplace=look == "in place")
+            if look == "hook":
+                r.register_hook(lambda g: found.append(g.array.copy()))
+            y = F.max_pool2d(r, kernel, stride, padding)
+            if kernels and look == "nobody" and channels == 16:
+                assert isinstance(r.held, Deferred) and not r.held.is_made
+            if look == "pooled twice":
+                y = y + F.max_pool2d(r, kernel, stride, padding) * 2
+            if look == "relu used again":
+                y = y + r.mean()
+            if look == "values":
+                found.append(r.array)
+            y.backward(np.ascontiguousarray(array(2, *y.shape[:1], *y.shape[2:], channels)).transpose(0, 3, 1, 2))
+        return [y.array, tx.grad.array, tw.grad.array, *found]
+
+    for f, e in zip(values(True), values(False), strict=True):
+        np.testing.assert_allclose(f, e, rtol=2e-4, atol=2e-4 * np.abs(e).max())
 
 
 def test_second_derivatives(parts):

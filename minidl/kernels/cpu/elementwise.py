@@ -6,7 +6,7 @@ The gradient that passes a ReLU is deferred: batch norm and additions cut it on 
 import numpy as np
 
 from minidl.kernels import override, threads
-from minidl.kernels.buffers import empty_like
+from minidl.kernels.buffers import empty_like, is_buffer
 from minidl.kernels.cpu.conv import is_winograd
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
@@ -89,11 +89,22 @@ def large(*arrays):
     )
 
 
-@override("relu_forward", "cpu", when=large)
-def relu_forward(x):
+def rectified(x):
+    """The ReLU of x, with its signs."""
     (x,) = in_one_order(x)
     y = empty_like(x)
     threads.run(relu_block, -(-x.size // BLOCK), flat(x), flat(y), new_signs(y))
+    return y
+
+
+def is_rectified(x):
+    return isinstance(x, Deferred) and x.make is rectified and not x.is_made
+
+
+@override("relu_forward", "cpu", when=large)
+def relu_forward(x):
+    y = Deferred(x.shape, x.dtype, rectified, x)  # pooling may do it on its way
+    y = y if is_buffer(x) else y.array
     return y, y
 
 
@@ -110,6 +121,11 @@ def is_masked(x):
 @override("relu_backward", "cpu", when=lambda dy, y, needs: large(dy, y))
 def relu_backward(dy, y, needs):
     return (Deferred(dy.shape, dy.dtype, masked, dy, y),)
+
+
+@override("relu_backward", "deferred", when=lambda dy, y, needs: is_rectified(y) and large(dy, *y.sources))
+def relu_backward_of_nothing_made(dy, y, needs):
+    return (Deferred(dy.shape, dy.dtype, masked, dy, *y.sources),)  # x is positive where y is
 
 
 @override("add_forward", "cpu", when=large)

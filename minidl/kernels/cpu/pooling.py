@@ -5,10 +5,13 @@ import math
 import numpy as np
 
 from minidl.kernels import override, threads
-from minidl.kernels.buffers import empty
+from minidl.kernels.buffers import empty, owner
+from minidl.kernels.cpu.elementwise import cut_block, is_rectified, over
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
+from minidl.kernels.cpu.signs import GROUP, keep_signs, new_signs
+from minidl.kernels.deferred import Deferred
 
 
 @jit
@@ -40,12 +43,15 @@ def spread_over_pixels(start, stop, crew, dy, dx):
 
 
 @jit
-def maxima(start, stop, crew, x, y, index, kernel, stride, padding, dilation):
-    """y = the first maximum of each window (NaN wins) and `index` where it is, for images start..stop."""
+def maxima(start, stop, crew, x, low, y, index, signs, kernel, stride, padding, dilation):
+    """y = the first maximum of max(x, low) in each window (NaN wins) and `index` where it is, for images start..stop.
+
+    If there is room for them, the signs of y are kept.
+    """
     if crew:
         return share_out(job_of(start, stop), crew)
     (_, H, W, C), (_, OH, OW, _) = x.shape, y.shape
-    (KH, KW), (SH, SW), (top, left), (DH, DW) = kernel, stride, padding, dilation
+    (KH, KW), (SH, SW), (top, left), (DH, DW), flat = kernel, stride, padding, dilation, y.reshape(-1)
     for n in range(start, stop):
         for oh in range(OH):
             for ow in range(OW):
@@ -57,9 +63,12 @@ def maxima(start, stop, crew, x, y, index, kernel, stride, padding, dilation):
                         pixel = x[n, h, w]
                         for c in range(C):
                             v, b = pixel[c], best[c]
+                            v = low if v <= low else v
                             wins = (v > b) | ((v != v) & (b == b))
                             best[c] = v if wins else b
                             place[c] = k if wins else place[c]
+        if signs.size:
+            keep_signs(flat, n * OH * OW * C, OH * OW * C, signs)
 
 
 @jit
@@ -69,8 +78,10 @@ def spread_to_maxima(start, stop, crew, dy, index, dx, kernel, stride, padding, 
         return share_out(job_of(start, stop), crew)
     (_, H, W, C), (_, OH, OW, _) = dx.shape, dy.shape
     (KH, KW), (SH, SW), (top, left), (DH, DW), zero = kernel, stride, padding, dilation, dx.dtype.type(0)
+    once = stride == kernel and DH == DW == 1 and top == left == 0 and OH * KH == H and OW * KW == W  # each pixel
     for n in range(start, stop):
-        dx[n] = 0
+        if not once:
+            dx[n] = 0
         for oh in range(OH):
             for ow in range(OW):
                 incoming, place = dy[n, oh, ow], index[n, oh, ow]
@@ -78,9 +89,14 @@ def spread_to_maxima(start, stop, crew, dy, index, dx, kernel, stride, padding, 
                     h, w = oh * SH + k // KW * DH - top, ow * SW + k % KW * DW - left
                     if 0 <= h < H and 0 <= w < W:
                         pixel = dx[n, h, w]
-                        for c in range(C):
-                            d = incoming[c]
-                            pixel[c] += d if place[c] == k else zero
+                        if once:
+                            for c in range(C):
+                                d = incoming[c]
+                                pixel[c] = d if place[c] == k else zero
+                        else:
+                            for c in range(C):
+                                d = incoming[c]
+                                pixel[c] += d if place[c] == k else zero
 
 
 @jit
@@ -125,22 +141,61 @@ def spread_over_windows(start, stop, crew, dy, divisor, dx, kernel, stride, padd
                             pixel[c] += incoming[c] / divisor[oh, ow]
 
 
-@override("max_pool2d_forward", "cpu", when=lambda x, *, window: floats(x) and math.prod(window.kernel_size) < 1 << 15)
-def max_pool2d_forward(x, *, window):
+def poolable(x, window):
+    return floats(x) and math.prod(window.kernel_size) < 1 << 15
+
+
+def max_pool(x, window, low=-np.inf):
+    """The maxima of max(x, low); where low is 0, their signs are kept with the index."""
     N, C, *size = x.shape
     y = empty((N, *window.output, C), x.dtype)
     index = empty(y.shape, np.int16)
-    threads.run(maxima, N, channels_last(x), y, index, *window[:4])
+    signs = new_signs(index) if low == 0 else np.empty(0, np.uint16)
+    threads.run(maxima, N, channels_last(x), x.dtype.type(low), y, index, signs, *window[:4])
     return y.transpose(0, 3, 1, 2), (index.transpose(0, 3, 1, 2)[:, :, None], window, tuple(size))
+
+
+@override("max_pool2d_forward", "cpu", when=lambda x, *, window: poolable(x, window))
+def max_pool2d_forward(x, *, window):
+    return max_pool(x, window)
+
+
+@override(
+    "max_pool2d_forward",
+    "deferred",
+    when=lambda x, *, window: is_rectified(x) and x.shape[1] % GROUP == 0 and poolable(x, window),
+)
+def max_pool2d_of_relu(x, *, window):
+    return max_pool(*x.sources, window, low=0)
+
+
+def spread(dy, index, window, size):
+    """dx (N, C, *size): dy at the maxima."""
+    N, C = dy.shape[:2]
+    dx = empty((N, *size, C), dy.dtype)
+    threads.run(spread_to_maxima, N, channels_last(dy), channels_last(index[:, :, 0]), dx, *window[:4])
+    return dx.transpose(0, 3, 1, 2)
 
 
 @override("max_pool2d_backward", "cpu", when=lambda dy, saved, needs: floats(dy))
 def max_pool2d_backward(dy, saved, needs):
     index, window, size = saved
-    N, C = dy.shape[:2]
-    dx = empty((N, *size, C), dy.dtype)
-    threads.run(spread_to_maxima, N, channels_last(dy), channels_last(index[:, :, 0]), dx, *window[:4])
-    return (dx.transpose(0, 3, 1, 2),)
+    return (Deferred((*dy.shape[:2], *size), dy.dtype, spread, dy, index, window, size),)
+
+
+def comes_from_pooling(dy, y, needs):
+    """Whether dy is what pooling of this ReLU passes back, and the signs of the maxima are known."""
+    if not (isinstance(dy, Deferred) and dy.make is spread and not dy.is_made):
+        return False
+    return getattr(owner(dy.sources[1]), "signs", None) is not None
+
+
+@override("relu_backward", "deferred", when=comes_from_pooling)
+def relu_backward_before_pooling(dy, y, needs):
+    """Cut the gradients of the maxima, which are fewer, and then put them where they belong."""
+    d, index, window, size = dy.sources
+    d = channels_last(d).transpose(0, 3, 1, 2)
+    return (spread(over(cut_block, d, signs=[owner(index).signs]), index, window, size),)
 
 
 @override("avg_pool2d_forward", "cpu", when=lambda x, *, window, divisor: floats(x, array_or_none(divisor)))
