@@ -1,5 +1,6 @@
 """Single layers: GFLOP/s of the kernels, their share of the machine's peak, and PyTorch's time for the same."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +11,10 @@ import minidl
 from minidl.bench.compare import PAUSE
 from minidl.bench.sides import torch_version
 from minidl.kernels import get_kernel
+from minidl.kernels.deferred import settled
 from minidl.nn.geometry import sliding
 
-__all__ = ["LAYERS", "bandwidth", "measure_layers", "peak"]
+__all__ = ["LAYERS", "LINEARS", "bandwidth", "measure_layers", "peak"]
 
 #        images, channels in, out, side, kernel, stride
 LAYERS = [
@@ -29,6 +31,7 @@ LAYERS = [
     (8, 64, 256, 56, 1, 1),
     (128, 32, 64, 14, 5, 1),
 ]
+LINEARS = [(128, 3136, 1024), (512, 512, 512)]  # rows, features in, out
 DIRECTIONS = ("forward", "input gradient", "weight gradient")
 
 
@@ -68,29 +71,54 @@ def measure_layers(rounds: int = 9, tick: Callable[[], None] = lambda: None) -> 
         operations of the plain sum, also where Winograd needs fewer; the intensity is operations per byte of the three
         arrays. The last two are None without PyTorch.
     """
-    for N, C, OC, side, K, stride in LAYERS:
-        rng = np.random.default_rng(0)
-        window = sliding("bench", (side, side), (K, K), (stride, stride), (K // 2, K // 2), (1, 1))
-        output = window.output[0]
-        shapes = ((N, C, side, side), (OC, C, K, K), (N, OC, output, output))
-        x, w, dy = (rng.standard_normal(shape, np.float32) for shape in shapes)
-        gflop = 2e-9 * N * OC * output * output * C * K * K
-        others = _torch_calls(x, w, dy, stride, K // 2) if torch_version() else [None] * 3
-        calls = _minidl_calls(x, w, dy, window)
+    cases = itertools.chain((_convolution(*layer) for layer in LAYERS), (_linear(*layer) for layer in LINEARS))
+    for title, gflop, arrays, calls, others in cases:
         for direction, own, other in zip(DIRECTIONS, calls, others, strict=True):
             times = _alternate([own] if other is None else [own, other], rounds)
             ms = float(np.median(times[0]))
             torch_ms = None if other is None else float(np.median(times[1]))
             yield {
-                "layer": f"{C} -> {OC}, {K}x{K}{f' / {stride}' if stride > 1 else ''}, {side}x{side}, batch {N}",
+                "layer": title,
                 "direction": direction,
                 "milliseconds": ms,
                 "gflops": gflop / ms * 1e3,
-                "intensity": gflop * 1e9 / (x.nbytes + w.nbytes + dy.nbytes),
+                "intensity": gflop * 1e9 / sum(a.nbytes for a in arrays),
                 "torch_milliseconds": torch_ms,
                 "ratio": None if torch_ms is None else float(np.median(np.divide(times[1], times[0]))),
             }
             tick()
+
+
+def _random(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape, np.float32) for shape in shapes]
+
+
+def _convolution(N: int, C: int, OC: int, side: int, K: int, stride: int) -> tuple:
+    """(title, GFLOP, arrays, minidl's calls, PyTorch's calls) in the order of DIRECTIONS."""
+    window = sliding("bench", (side, side), (K, K), (stride, stride), (K // 2, K // 2), (1, 1))
+    output = window.output[0]
+    x, w, dy = arrays = _random((N, C, side, side), (OC, C, K, K), (N, OC, output, output))
+    title = f"{C} -> {OC}, {K}x{K}{f' / {stride}' if stride > 1 else ''}, {side}x{side}, batch {N}"
+    others = _torch_calls(x, w, dy, stride, K // 2) if torch_version() else [None] * 3
+    return title, 2e-9 * N * OC * output * output * C * K * K, arrays, _minidl_calls(x, w, dy, window), others
+
+
+def _linear(rows: int, features_in: int, features_out: int) -> tuple:
+    """As `_convolution`."""
+    x, w, dy = arrays = _random((rows, features_in), (features_out, features_in), (rows, features_out))
+    forward, backward = get_kernel("linear_forward"), get_kernel("linear_backward")
+    calls = [lambda: forward(x, w, None)]
+    calls += [lambda needs=needs: backward(dy, (x, w), needs) for needs in ((True, False, False), (False, True, False))]
+    others: list[Any] = [None] * 3
+    if torch_version():
+        import torch
+
+        torch.set_num_threads(minidl.get_num_threads())
+        tx, tw, tdy = map(torch.from_numpy, arrays)
+        others = [lambda: torch.nn.functional.linear(tx, tw), lambda: tdy @ tw, lambda: tdy.T @ tx]
+    title = f"linear {features_in} -> {features_out}, batch {rows}"
+    return title, 2e-9 * rows * features_in * features_out, arrays, calls, others
 
 
 def _minidl_calls(x: Any, w: Any, dy: Any, window: Any) -> list[Callable[[], Any]]:
@@ -98,8 +126,8 @@ def _minidl_calls(x: Any, w: Any, dy: Any, window: Any) -> list[Callable[[], Any
     forward, backward = get_kernel("conv2d_forward"), get_kernel("conv2d_backward")
     saved = (x, w, window, 1)
     return [
-        lambda: forward(x, w, None, window=window, groups=1),
-        lambda: backward(dy, saved, (True, False, False)),
+        lambda: settled(forward(x, w, None, window=window, groups=1)[0]),
+        lambda: settled(backward(dy, saved, (True, False, False))[0]),
         lambda: backward(dy, saved, (False, True, False)),
     ]
 

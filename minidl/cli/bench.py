@@ -14,7 +14,7 @@ from tqdm import tqdm
 import minidl
 from minidl.bench.compare import compare
 from minidl.bench.job import measure_job
-from minidl.bench.layers import DIRECTIONS, LAYERS, bandwidth, measure_layers, peak
+from minidl.bench.layers import DIRECTIONS, LAYERS, LINEARS, bandwidth, measure_layers, peak
 from minidl.bench.memory import peak_memory
 from minidl.bench.networks import WORKS
 from minidl.bench.sides import MODES, torch_version
@@ -25,7 +25,7 @@ from minidl.interop.safetensors import write_atomically
 _EXAMPLES = """\
   minidl bench                           everything, about a quarter of an hour
   minidl bench resnet20 --no-compile     one network beside eager PyTorch, half a minute
-  minidl bench --layers                  single convolutions: GFLOP/s and share of the peak
+  minidl bench --layers                  single layers: GFLOP/s and share of the peak
   minidl bench --job                     whether the loader keeps up with training
   minidl bench --json bench.json         the figures for another program
 
@@ -129,7 +129,7 @@ def layers(rounds: int) -> dict[str, Any]:
     top, stream, results = peak(), bandwidth(), []
     print(f"the micro-kernel alone: {top:.0f} GFLOP/s; adding large arrays: {stream:.0f} GB/s\n")
     print(f"{'layer':42} {'direction':16} {'ms':>8} {'GFLOP/s':>8} {'of peak':>8} {'PyTorch ms':>11} {'ratio':>6}")
-    with tqdm(total=len(LAYERS) * len(DIRECTIONS), leave=False, disable=None) as bar:
+    with tqdm(total=len(LAYERS + LINEARS) * len(DIRECTIONS), leave=False, disable=None) as bar:
         for result in measure_layers(rounds, bar.update):
             results.append({**result, "share_of_peak": result["gflops"] / top})
             row = f"{result['layer']:42} {result['direction']:16} {result['milliseconds']:8.2f} {result['gflops']:8.0f}"

@@ -31,6 +31,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(layers, "PAUSE", 0)
     monkeypatch.setattr(layers, "LAYERS", [(2, 3, 4, 8, 3, 1), (2, 4, 4, 8, 1, 2)])
     monkeypatch.setattr("minidl.cli.bench.LAYERS", layers.LAYERS)
+    monkeypatch.setattr(layers, "LINEARS", [(3, 4, 5)])
     monkeypatch.setattr(layers, "peak", lambda: 100.0)
     monkeypatch.setattr("minidl.cli.bench.peak", lambda: 100.0)
     monkeypatch.setattr("minidl.cli.bench.bandwidth", lambda: 10.0)
@@ -85,7 +86,7 @@ def test_the_report(quick, capsys, tmp_path):
 def test_layers(quick, capsys):
     assert main(["bench", "--layers", "--rounds", "2"]) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert sum("weight gradient" in row for row in rows) == 2
+    assert sum("weight gradient" in row for row in rows) == 3
     assert "3 -> 4, 3x3, 8x8, batch 2" in rows[4] and "4 -> 4, 1x1 / 2, 8x8, batch 2" in rows[7]
 
 
