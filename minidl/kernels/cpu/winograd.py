@@ -72,15 +72,16 @@ def set_offsets(offsets, count, first, extent, step, base):
 
 
 @jit
-def ask_for(image, place, size, H, W, C, begin, channels, write):
+def ask_for(image, place, side, H, W, C, begin, channels, write):
     """Have the pixels of a tile brought to the cache; where it hangs over the edge, something beside it."""
-    n, h, w = place
+    (n, h, w), size = place, len(side)
     first = ((n * H + h * size) * W + w * size) * C + begin
     for here in range(first, first + channels, LANES):
-        if size == 4 and write:
-            write_soon_4(image, here, W * C, C)
-        elif size == 4:
-            read_soon_4(image, here, W * C, C)
+        if len(side) == 4:
+            if write:
+                write_soon_4(image, here, W * C, C)
+            else:
+                read_soon_4(image, here, W * C, C)
         elif write:
             write_soon_2(image, here, W * C, C)
         else:
@@ -101,14 +102,16 @@ def transform_tiles(image, place, count, size, down, across, H, W, C, top, left,
 
 
 @jit
-def forward(start, stop, crew, x, u, bias, y, size, block, top, left, finish):
+def forward(start, stop, crew, x, u, bias, y, side, block, top, left, finish):
     """y = x * w + bias for blocks of tiles start..stop: x (N, H, W, C), y (N, OH, OW, OC), u from `transform_weights`.
 
     With finish = (scale, low) it is max(scale (x * w) + bias, low), with (scale, low, other) `other`, flat, is added,
-    with (scale, low, other, signs) only where the signs let it pass.
+    with (scale, low, other, signs) only where the signs let it pass. `side` is a tuple as long as the side of a tile:
+    then numba compiles the code of one size only.
     """
     if crew:
         return share_out(job_of(start, stop), crew)
+    size = len(side)
     (N, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
     down, across = -(-OH // size), -(-OW // size)
     tiles = N * down * across
@@ -124,8 +127,8 @@ def forward(start, stop, crew, x, u, bias, y, size, block, top, left, finish):
         wanted_in, wanted_out = place, begin
         for e in range(36):
             for _ in range(count * e // 36, count * (e + 1) // 36):
-                ask_for(a, wanted_in, size, H, W, C, 0, C, False)
-                ask_for(c, wanted_out, size, OH, OW, OC, 0, OC, True)
+                ask_for(a, wanted_in, side, H, W, C, 0, C, False)
+                ask_for(c, wanted_out, side, OH, OW, OC, 0, OC, True)
                 wanted_in, wanted_out = after(wanted_in, down, across), after(wanted_out, down, across)
             for o in range(0, OC, PANEL):
                 width = min(PANEL, OC - o)
@@ -138,7 +141,7 @@ def forward(start, stop, crew, x, u, bias, y, size, block, top, left, finish):
             set_offsets(rows, size, h * size, OH, OW * OC, n * OH * OW * OC)
             set_offsets(columns, size, w * size, OW, OC, 0)
             for k in range(0, OC, LANES):
-                if size == 4:
+                if len(side) == 4:
                     output_tile_4(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
                 else:
                     output_tile_2(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
@@ -146,13 +149,14 @@ def forward(start, stop, crew, x, u, bias, y, size, block, top, left, finish):
 
 
 @jit
-def weight_gradient(start, stop, crew, x, dy, parts, size, block, wide, top, left):
+def weight_gradient(start, stop, crew, x, dy, parts, side, block, wide, top, left):
     """parts[t, o] = the planes (36, C, wide) of share t of the tiles and run o of the output channels.
 
-    For tasks start..stop of T * runs; parts (T, runs, 36 * C * wide), each share holds a tile.
+    For tasks start..stop of T * runs; parts (T, runs, 36 * C * wide), each share holds a tile; `side` as in `forward`.
     """
     if crew:
         return share_out(job_of(start, stop), crew)
+    size = len(side)
     (N, H, W, C), (_, OH, OW, OC) = x.shape, dy.shape
     down, across = -(-OH // size), -(-OW // size)
     T, runs = parts.shape[:2]
@@ -178,15 +182,15 @@ def weight_gradient(start, stop, crew, x, dy, parts, size, block, wide, top, lef
                     panel = k // PANEL * PANEL
                     width = min(PANEL, channels - panel)
                     there = panel * block + i * width + k - panel
-                    if size == 4:
+                    if len(side) == 4:
                         gradient_tile_4(b, rows, columns, k, d, there, d_plane)
                     else:
                         gradient_tile_2(b, rows, columns, k, d, there, d_plane)
                 here = after(here, down, across)
             for e in range(36):
                 for _ in range(count * e // 36, count * (e + 1) // 36):
-                    ask_for(a, here, size, H, W, C, 0, C, False)
-                    ask_for(b, here, size, OH, OW, OC, begin, channels, False)
+                    ask_for(a, here, side, H, W, C, 0, C, False)
+                    ask_for(b, here, side, OH, OW, OC, begin, channels, False)
                     here = after(here, down, across)
                 for o in range(0, channels, PANEL):
                     width = min(PANEL, channels - o)
@@ -197,7 +201,7 @@ def weight_gradient(start, stop, crew, x, dy, parts, size, block, wide, top, lef
 
 
 @jit
-def transform_weights(start, stop, crew, w, u, share):
+def transform_weights(start, stop, crew, w, u, share, side):
     """u = G w Gᵀ for shares start..stop of the input channels of w (C, OC, K, K): 36 planes of (C, PANEL) panels."""
     if crew:
         return share_out(job_of(start, stop), crew)
@@ -217,14 +221,14 @@ def transform_weights(start, stop, crew, w, u, share):
             for c in range(count):
                 for o in range(0, width, LANES):
                     source, here = c * K * K * PANEL + o, panel * C + (first + c) * width + o
-                    if K == 3:
+                    if len(side) == 4:
                         weight_tile_3(flat, source, PANEL, u, here, C * OC)
                     else:
                         weight_tile_5(flat, source, PANEL, u, here, C * OC)
 
 
 @jit
-def collect(start, stop, crew, parts, wide, dweight):
+def collect(start, stop, crew, parts, wide, dweight, side):
     """dweight = Gᵀ Σ_t parts[t] G for groups start..stop of input channels; dweight (OC, C, K, K)."""
     if crew:
         return share_out(job_of(start, stop), crew)
@@ -246,7 +250,7 @@ def collect(start, stop, crew, parts, wide, dweight):
             for c in range(count):
                 for o in range(0, channels, LANES):
                     here = c * K * K * wide + o
-                    if K == 3:
+                    if len(side) == 4:
                         weight_gradient_tile_3(source, c * wide + o, GROUP * wide, target, here, wide)
                     else:
                         weight_gradient_tile_5(source, c * wide + o, GROUP * wide, target, here, wide)
@@ -291,7 +295,7 @@ def planes(w):
     """The transformed weights for `correlate`, of w (C, OC, K, K) of any strides."""
     C, OC = w.shape[:2]
     u, share = empty((36 * C * OC,), w.dtype), max(GROUP, WEIGHTS // OC)
-    threads.run(transform_weights, -(-C // share), w, u, share)
+    threads.run(transform_weights, -(-C // share), w, u, share, (0,) * (7 - w.shape[3]))
     return u
 
 
@@ -300,7 +304,7 @@ def correlate(x, u, OC, bias, window, finish=()):
     (N, _, _, C), K, (OH, OW) = x.shape, window.kernel_size[0], window.output
     bias = np.zeros(OC, x.dtype) if bias is None else bias
     y, block, (size, tiles) = empty((N, OH, OW, OC), x.dtype), block_size(C + OC), tiles_of(K, N, OH, OW)
-    threads.run(forward, -(-tiles // block), x, u, bias, y, size, block, *window.padding, finish)
+    threads.run(forward, -(-tiles // block), x, u, bias, y, (0,) * size, block, *window.padding, finish)
     return y
 
 
@@ -310,7 +314,7 @@ def conv2d_dweight(x, dy, K, top, left):
     (size, tiles), wide = tiles_of(K, N, OH, OW), min(WIDE, OC)
     T, runs = max(1, min(PARTS, tiles // BLOCK, PART_BYTES // (36 * C * OC * x.itemsize))), -(-OC // wide)
     parts = empty((T, runs, 36 * C * wide), x.dtype)
-    threads.run(weight_gradient, T * runs, x, dy, parts, size, BLOCK, wide, top, left)
+    threads.run(weight_gradient, T * runs, x, dy, parts, (0,) * size, BLOCK, wide, top, left)
     dweight = np.empty((OC, C, K, K), x.dtype)
-    threads.run(collect, -(-C // GROUP), parts, wide, dweight)
+    threads.run(collect, -(-C // GROUP), parts, wide, dweight, (0,) * size)
     return dweight
