@@ -12,10 +12,10 @@ ROOT = Path(minidl.__file__).parent
 #: Each room may import from the rooms before it, and from itself.
 ORDER = [
     *(
+        "grad_mode",  # a flag of each thread; it imports nothing
         "kernels",
         "random",
         "ops",
-        "grad_mode",
         "autograd",
         "primitives",
         "arguments",

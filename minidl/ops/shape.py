@@ -112,11 +112,18 @@ def getitem_backward(dy, saved, needs):
 @kernel
 def put(values, index, shape):
     """The adjoint of x[index]: add `values` into zeros of `shape` at `index`."""
-    x = np.zeros_like(values, shape=shape)
     if is_basic(index):
-        x[index] = values
-    else:
-        np.add.at(x, index, values)  # an element may be indexed more than once
+        return place(values, index, shape)
+    x = np.zeros_like(values, shape=shape)
+    np.add.at(x, index, values)  # an element may be indexed more than once
+    return x
+
+
+@kernel
+def place(values, index, shape):
+    """As `put` where no element is indexed twice."""
+    x = np.zeros_like(values, shape=shape)
+    x[index] = values
     return x
 
 

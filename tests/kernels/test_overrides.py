@@ -106,7 +106,7 @@ def test_every_override_is_reached_by_a_case():
             reached.add(f"{case.op}_forward")
         if called(f"{case.op}_backward", np.ones_like(y), saved, case.needs) is not None:
             reached.add(f"{case.op}_backward")
-    others = {"sgd_step", "put"}  # tests/optim, and below
+    others = {"sgd_step", "place"}  # tests/optim, and below
     assert reached == {name for name, device in kernels._overrides if device == "cpu"} - others
 
 

@@ -25,7 +25,7 @@ PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
 LONG = 512  # terms of a sum that are added one after the other
 FEW = 8  # images
-NARROW = 16  # numbers in a row of a window, below which all of its rows are taken together
+NARROW = 8  # numbers in a row of a window, below which all of its rows are taken together
 PARTS = 16  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 64 << 20  # that all partial gradients together may take
 

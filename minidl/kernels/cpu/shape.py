@@ -3,7 +3,6 @@
 from minidl.kernels import override
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.layout import floats
-from minidl.ops.shape import is_basic
 
 
 def has_channels_last(x, shape):
@@ -26,8 +25,8 @@ def pad_forward(x, *, widths, value=0):
     return y, (x.shape, widths)
 
 
-@override("put", "cpu", when=lambda values, index, shape: is_basic(index) and has_channels_last(values, shape))
-def put(values, index, shape):
+@override("place", "cpu", when=lambda values, index, shape: has_channels_last(values, shape))
+def place(values, index, shape):
     x = filled(shape, values.dtype, 0)
     x[index] = values
     return x
