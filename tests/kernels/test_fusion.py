@@ -290,6 +290,23 @@ def test_pooling_does_the_relu_before_it(pool, channels, look):
         np.testing.assert_allclose(f, e, rtol=2e-4, atol=2e-4 * np.abs(e).max())
 
 
+def test_signs_of_an_activation_that_has_changed_since_are_not_used():
+    x, w = minidl.tensor(array(0, 4, 16, 24, 24)), minidl.tensor(array(1, 16, 16, 1, 1))
+
+    def values(kernels):
+        with minidl.use_kernels(kernels):
+            with minidl.no_grad():
+                h = F.relu(looked_at(F.conv2d(x, w)))
+                assert h.array is not None  # made, with its signs
+                h.sub_(1)
+            h.requires_grad_()
+            r = F.relu(h)
+            (F.max_pool2d(r, 2).sum() + F.max_pool2d(r, 2, 1).sum()).backward()
+            return h.grad.array
+
+    np.testing.assert_array_equal(values(True), values(False))
+
+
 def test_second_derivatives(parts):
     """Through the fused forward, against the texts."""
 

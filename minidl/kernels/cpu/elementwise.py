@@ -125,7 +125,7 @@ def relu_backward(dy, y, needs):
 
 @override("relu_backward", "deferred", when=lambda dy, y, needs: is_rectified(y) and large(dy, *y.sources))
 def relu_backward_of_nothing_made(dy, y, needs):
-    return (Deferred(dy.shape, dy.dtype, masked, dy, *y.sources),)  # x is positive where y is
+    return (over(relu_backward_block, dy, *y.sources),)  # x is positive where y is; its signs may be of an earlier x
 
 
 @override("add_forward", "cpu", when=large)
