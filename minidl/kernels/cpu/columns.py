@@ -9,9 +9,9 @@ from minidl.kernels import threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
-from minidl.kernels.cpu.linear import matrix_product, packed_product
+from minidl.kernels.cpu.linear import matrix_product
 
-__all__ = ["correlate", "fits", "input_gradient", "weight_gradient"]
+__all__ = ["correlate", "fits", "input_gradient", "matrix", "weight_gradient"]
 
 NARROW = 8  # outputs in a row
 
@@ -65,9 +65,14 @@ def windows(x, window):
     return cols.reshape(-1, KH * KW * C)
 
 
-def correlate(x, panels, OC, bias, window, finish=()):
-    """y (N, OH, OW, OC), with weights and `finish` as for minidl.kernels.cpu.conv.direct."""
-    y = packed_product(windows(x, window), panels[0], OC)
+def matrix(weight):
+    """Weights (OC, C, KH, KW) as (OC, KH KW C)."""
+    return np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(len(weight), -1)
+
+
+def correlate(x, w, OC, bias, window, finish=()):
+    """y (N, OH, OW, OC) for weights from `matrix`, with `finish` as for minidl.kernels.cpu.conv.forward."""
+    y = matrix_product(windows(x, window), w.T)
     if finish:
         scale, low, *other = finish
         y = np.maximum(sum((o.reshape(y.shape) for o in other), y * scale + bias), low)
@@ -79,8 +84,7 @@ def correlate(x, panels, OC, bias, window, finish=()):
 def input_gradient(dy, weight, window, shape):
     """dx (N, H, W, C) for channels-last dy and x of NumPy shape (N, C, H, W)."""
     (N, C, H, W), OC = shape, weight.shape[0]
-    w = np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(OC, -1)
-    cols, dx = matrix_product(dy.reshape(-1, OC), w), empty((N, H, W, C), dy.dtype)
+    cols, dx = matrix_product(dy.reshape(-1, OC), matrix(weight)), empty((N, H, W, C), dy.dtype)
     threads.run(scatter, N, cols.reshape(N, *window.output, -1), dx, *window[:4])
     return dx
 

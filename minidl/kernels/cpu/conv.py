@@ -292,7 +292,7 @@ def prepared(x, weight, window, groups):
     if depthwise.fits(weight.shape, groups):
         return depthwise.correlate, depthwise.taps(weight)
     if columns.fits(window, groups, N):
-        return columns.correlate, panels(weight, 1)
+        return columns.correlate, columns.matrix(weight)
     return direct, panels(weight, groups)
 
 

@@ -1,7 +1,7 @@
 """Matrix products through the micro-kernel: the same bits whatever the number of threads.
 
-One operand is packed in panels of the columns that the micro-kernel takes at a time, each contiguous: the smaller one,
-as c = a b or cᵀ = bᵀ aᵀ.
+The columns of b that the micro-kernel takes at a time, two vectors of them, are copied side by side first: into a panel
+that stays in the L1 and L2 caches while the rows of a pass.
 """
 
 import math
@@ -15,87 +15,82 @@ from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
+from minidl.kernels.cpu.transpose import copy_transposed
 
-BLOCK = 64  # rows of the result per task
-RUN = 256  # terms that are summed in the dtype of the operands; longer sums are added up from runs in float64
+ROWS = 128  # of the result per task: their part of A stays in the L2 cache
+BLOCK = 64  # rows of the result at a time
+RUN = 256  # terms that are added one after the other; longer sums are added up from runs
 
 
 @jit
-def pack(start, stop, crew, b, panels):
-    """Panels start..stop of b (K, N): panels (count, K, width); the last one is filled with zeros."""
-    if crew:
-        return share_out(job_of(start, stop), crew)
-    (K, N), width = b.shape, panels.shape[2]
-    for j in range(start, stop):
-        columns = min(width, N - j * width)
-        for first in range(0, K, 16):  # a cache line of b, whichever way it lies
+def copy_panel(b, first, ks, ns, length, columns, panel, width):
+    """panel[k width + q] = b[first + k ks + q ns] for k < length, q < columns, and 0 up to a whole vector."""
+    if ns == 1:
+        for k in range(length):
+            here, there = b[first + k * ks :], panel[k * width :]
             for q in range(columns):
-                for k in range(first, min(first + 16, K)):
-                    panels[j, k, q] = b[k, j * width + q]
-        panels[j, :, columns:] = 0
+                there[q] = here[q]
+    else:
+        copy_transposed(b, first, ns, columns, length, panel, width)
+    for q in range(columns, whole(columns, b.itemsize)):
+        for k in range(length):
+            panel[k * width + q] = 0
 
 
 @jit
-def multiply(start, stop, crew, a, rs, cs, panels, c, transposed):
-    """C (M, N), or its transpose, = A B for tasks start..stop of blocks of rows * panels: A[p, k] = a[p rs + k cs]."""
+def whole(columns, itemsize):
+    """The columns of vectors that hold so many columns."""
+    lanes = VECTOR_BYTES // itemsize
+    return -(-columns // lanes) * lanes
+
+
+@jit
+def add_rows(rows, columns, block, width, c, first, stride, begun):
+    """c[first + p stride + q] = block[p width + q], added to what is there if begun."""
+    for p in range(rows):
+        here, there = block[p * width :], c[first + p * stride :]
+        if begun:
+            for q in range(columns):
+                there[q] += here[q]
+        else:
+            for q in range(columns):
+                there[q] = here[q]
+
+
+@jit
+def multiply(start, stop, crew, a, a_strides, b, b_strides, c, K):
+    """C (M, N) = A (M, K) B (K, N) for tasks start..stop of panels of columns * blocks of ROWS rows.
+
+    a and b are flat, with the strides of their rows and columns.
+    """
     if crew:
         return share_out(job_of(start, stop), crew)
-    M, N = c.shape[::-1] if transposed else c.shape
-    _, K, width = panels.shape
-    b, out = panels.reshape(-1), c.reshape(-1)
-    run, total = np.empty((BLOCK, width), c.dtype), np.empty((BLOCK, width))
+    (rs, cs), (ks, ns), (M, N), out = a_strides, b_strides, c.shape, c.reshape(-1)
+    width = 2 * VECTOR_BYTES // c.itemsize
+    panel, block, parts = np.empty(min(K, RUN) * width, c.dtype), np.empty(BLOCK * width, c.dtype), -(-M // ROWS)
     for task in range(start, stop):
-        block, j = divmod(task, len(panels))  # the rows of a block stay in the cache while panels pass
-        first, begin, columns = block * BLOCK, j * width, min(width, N - j * width)
-        rows = min(BLOCK, M - first)
-        if K <= RUN and not transposed:
-            product(
-                rows, columns, a, first * rs, rs, 0, cs, b, j * K * width, 0, width, out, first * N + begin, N, 1, K, 0
-            )
-            continue
-        total[:rows] = 0
+        j, part = divmod(task, parts)
+        begin, columns, end = j * width, min(width, N - j * width), min(M, (part + 1) * ROWS)
+        vectors = whole(columns, c.itemsize)
         for k in range(0, K, RUN):
             length = min(RUN, K - k)
-            product(
-                rows, columns, a, first * rs + k * cs, rs, 0, cs, b, (j * K + k) * width, 0, width,
-                run.reshape(-1), 0, width, 1, length, 0,
-            )  # fmt: skip
-            for p in range(rows):
-                for q in range(columns):
-                    total[p, q] += run[p, q]
-        if transposed:
-            for q in range(columns):
-                for p in range(rows):
-                    c[begin + q, first + p] = total[p, q]
-        else:
-            for p in range(rows):
-                for q in range(columns):
-                    c[first + p, begin + q] = total[p, q]
+            copy_panel(b, k * ks + begin * ns, ks, ns, length, columns, panel, width)
+            for first in range(part * ROWS, end, BLOCK):
+                rows, ia, ic = min(BLOCK, end - first), first * rs + k * cs, first * N + begin
+                if k == 0 and columns == vectors:
+                    product(rows, columns, a, ia, rs, 0, cs, panel, 0, 0, width, out, ic, N, 1, length, 0)
+                else:
+                    product(rows, vectors, a, ia, rs, 0, cs, panel, 0, 0, width, block, 0, width, 1, length, 0)
+                    add_rows(rows, columns, block, width, out, ic, N, k)
 
 
 def matrix_product(a, b):
     """a b for matrices that are contiguous, or are the transpose of one that is."""
     (M, K), N = a.shape, b.shape[1]
-    if M * (K + N) < K * N:  # numbers to be moved
-        return packed_product(b.T, packed(a.T), M, transposed=True)
-    return packed_product(a, packed(b), N)
-
-
-def packed(b):
-    """The panels of a matrix b."""
-    (K, N), width = b.shape, 2 * VECTOR_BYTES // b.itemsize
-    panels = empty((-(-N // width), K, width), b.dtype)
-    threads.run(pack, len(panels), b, panels)
-    return panels
-
-
-def packed_product(a, panels, N, transposed=False):
-    """a b, or (a b)ᵀ, for a matrix b of N columns that is packed already."""
-    M = len(a)
-    c = empty((N, M) if transposed else (M, N), a.dtype)
-    rs, cs = (s // a.itemsize for s in a.strides)
-    flat = a.reshape(-1) if a.flags.c_contiguous else a.T.reshape(-1)
-    threads.run(multiply, len(panels) * -(-M // BLOCK), flat, rs, cs, panels, c, transposed)
+    c = empty((M, N), a.dtype)
+    operands = [part for m in (a, b) for part in (m.ravel("K"), tuple(s // m.itemsize for s in m.strides))]
+    panels = -(-N * c.itemsize // (2 * VECTOR_BYTES))
+    threads.run_over(M * N * K, multiply, panels * -(-M // ROWS), *operands, c, K)
     return c
 
 
