@@ -19,6 +19,7 @@ from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
+from minidl.kernels.cpu.transpose import copy_transposed
 from minidl.kernels.deferred import Deferred
 
 PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
@@ -230,23 +231,23 @@ def input_gradient(start, stop, crew, dy, w, dx, size, kernel, stride, padding, 
 
 
 @jit
-def pack(start, stop, crew, weight, panels):
-    """Panels start..stop of all groups for `panels`."""
+def pack(start, stop, crew, weight, taps, panels):
+    """Panels start..stop of all groups for `panels`: weight (OC, C/G * taps), panels (G, count, taps * C/G, PANEL)."""
     if crew:
         return share_out(job_of(start, stop), crew)
-    (_, CG, KH, KW), (groups, count, _, width) = weight.shape, panels.shape
-    OCG = len(weight) // groups
+    (groups, count, K, width), OC = panels.shape, len(weight)
+    flat, columns, CG, OCG = weight.reshape(-1), np.zeros(K * width, weight.dtype), K // taps, OC // groups
     for panel in range(start, stop):
         g, p = divmod(panel, count)
-        out, first = panels[g, p], g * OCG + p * width
-        channels = min(width, OCG - p * width)
-        out[:, channels:] = 0
+        out, channels = panels[g, p], min(width, OCG - p * width)
+        if channels < width:
+            columns[:] = 0
+        copy_transposed(flat, (g * OCG + p * width) * K, K, channels, K, columns, width)
         for c in range(CG):
-            for i in range(KH):
-                for j in range(KW):
-                    row, taps = out[(i * KW + j) * CG + c], weight[first : first + channels, c, i, j]
-                    for o in range(channels):
-                        row[o] = taps[o]
+            for t in range(taps):
+                here, there = columns[(c * taps + t) * width :], out[t * CG + c]
+                for o in range(width):
+                    there[o] = here[o]
 
 
 def panels(weight, groups):
@@ -254,7 +255,8 @@ def panels(weight, groups):
     OC, CG, KH, KW = weight.shape
     width = PANEL_BYTES // weight.itemsize
     packed = empty((groups, -(-(OC // groups) // width), KH * KW * CG, width), weight.dtype)
-    threads.run_over(weight.size, pack, groups * packed.shape[1], weight, packed)
+    rows = np.ascontiguousarray(weight).reshape(OC, -1)
+    threads.run_over(weight.size, pack, groups * packed.shape[1], rows, KH * KW, packed)
     return packed
 
 
