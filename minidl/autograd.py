@@ -13,9 +13,10 @@ import numpy as np
 
 from minidl.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.kernels import Kernel, array_type
-from minidl.kernels.buffers import is_buffer, owner
+from minidl.kernels.buffers import is_buffer, owner, shares_memory
 from minidl.kernels.deferred import Deferred, settled
 from minidl.ops.elementwise import add_forward
+from minidl.watch import here
 
 __all__ = ["backward", "differentiable", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
@@ -96,14 +97,14 @@ class Node:
 
     __slots__ = (
         *("forward", "backward", "inputs", "options", "needs", "saved", "versions"),
-        *("output", "shape", "hooks", "index", "__weakref__"),
+        *("output", "shape", "hooks", "index", "modules", "__weakref__"),
     )
 
     def __init__(self, forward: Kernel, backward: Kernel, inputs: Sequence, options: dict, needs: tuple[bool, ...]):
         self.forward, self.backward, self.options, self.needs = forward, backward, options, needs
         # An input that needs a gradient is held by its edge, a constant by its array.
         self.inputs = tuple(x.edge if need else getattr(x, "array", x) for x, need in zip(inputs, needs, strict=True))
-        self.index = next(_clock)
+        self.index, self.modules = next(_clock), tuple(here.modules)
         self.hooks: dict[int, Callable] | None = None
 
     @property
@@ -137,12 +138,6 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.name} node, output {self.shape}>"
-
-
-def shares_memory(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
 
 
 class differentiable:
@@ -191,6 +186,8 @@ class differentiable:
                         )
                 output.node = Node(self.forward, self.backward, inputs, options, needs)
                 output.node.keep(saved, tensors, output)
+        for watcher in here.watchers:
+            watcher(self, inputs, options, output, saved)
         return output, saved
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from minidl.kernels.threads import at_fork
 
-__all__ = ["empty", "empty_like", "is_buffer", "owner"]
+__all__ = ["empty", "empty_like", "is_buffer", "owner", "shares_memory"]
 
 LEAST = 1 << 12  # bytes; smaller arrays are NumPy's business
 SPARE = 64 << 20  # bytes of free blocks that are always kept
@@ -98,6 +98,11 @@ def owner(x):
     while isinstance(x, np.ndarray) and x.base is not None:
         x = x.base
     return x
+
+
+def shares_memory(a, b):
+    """Whether two arrays may have numbers in common."""
+    return a is b or (isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b))
 
 
 def is_buffer(x):

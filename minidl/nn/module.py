@@ -9,6 +9,7 @@ import numpy as np
 from minidl.arguments import as_dtype
 from minidl.primitives import is_floating, unwrap
 from minidl.tensor import Handle, Tensor
+from minidl.watch import here
 
 __all__ = ["Module", "Parameter"]
 
@@ -123,7 +124,11 @@ class Module:
                 changed = hook(self, inputs)
                 if changed is not None:
                     inputs = changed if isinstance(changed, tuple) else (changed,)
-        output = self.forward(*inputs, **options)
+        here.modules.append(self)
+        try:
+            output = self.forward(*inputs, **options)
+        finally:
+            here.modules.pop()
         if self._forward_hooks:
             for hook in list(self._forward_hooks.values()):
                 changed = hook(self, inputs, output)
