@@ -4,6 +4,7 @@ Draws come from minidl's global generator (`minidl.manual_seed`).
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,14 +22,25 @@ def _store(tensor: Tensor, values: np.ndarray | float) -> Tensor:
     return tensor
 
 
+def _draw(tensor: Tensor, draw: Callable[[tuple[int, ...]], np.ndarray]) -> Tensor:
+    """Store draw(shape), some rows at a time: fresh memory for 100 million float64 costs more than drawing them."""
+    if tensor.ndim == 0:
+        return _store(tensor, draw(()))
+    values, rows = tensor.detach(), max(1, 2**16 // max(1, math.prod(tensor.shape[1:])))
+    for first in range(0, tensor.shape[0], rows):
+        part = values[first : first + rows]
+        _store(part, draw(part.shape))
+    return tensor
+
+
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Draw from U(a, b)."""
-    return _store(tensor, generator().uniform(a, b, tensor.shape))
+    return _draw(tensor, lambda shape: generator().uniform(a, b, shape))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Draw from N(mean, std²)."""
-    return _store(tensor, generator().normal(mean, std, tensor.shape))
+    return _draw(tensor, lambda shape: generator().normal(mean, std, shape))
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
