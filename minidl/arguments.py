@@ -8,7 +8,7 @@ import numpy as np
 
 from minidl.primitives import unwrap
 
-__all__ = ["as_axes", "as_axis", "as_dtype", "as_index", "as_shape", "new_shape"]
+__all__ = ["as_axes", "as_axis", "as_dtype", "as_index", "as_shape", "check_fit", "new_shape"]
 
 
 def as_axis(function: str, dim: Any, ndim: int) -> int:
@@ -67,6 +67,21 @@ def new_shape(function: str, dims: tuple, shape: tuple[int, ...]) -> tuple[int, 
     if -1 in dims or math.prod(dims) != size:
         raise RuntimeError(f"{function}: {dims} does not fit {size} elements of shape {shape}")
     return dims
+
+
+def check_fit(function: str, x: Any, y: Any) -> None:
+    """Check that the shapes of two operands can be brought to one.
+
+    Raises:
+        RuntimeError: their extents differ on an axis, and neither is 1.
+    """
+    shapes = [tuple(getattr(v, "shape", ())) for v in (x, y)]
+    for axis, extents in enumerate(zip(*map(reversed, shapes), strict=False), start=1):
+        if extents[0] != extents[1] and 1 not in extents:
+            raise RuntimeError(
+                f"{function}: shapes {shapes[0]} and {shapes[1]} do not fit: {extents[0]} and {extents[1]} on axis "
+                f"{max(map(len, shapes)) - axis}"
+            )
 
 
 def as_index(index: Any) -> tuple:

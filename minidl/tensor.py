@@ -14,7 +14,7 @@ import numpy as np
 
 from minidl import autograd
 from minidl import primitives as op
-from minidl.arguments import as_axes, as_axis, as_dtype, as_index, as_shape, new_shape
+from minidl.arguments import as_axes, as_axis, as_dtype, as_index, as_shape, check_fit, new_shape
 from minidl.autograd import Memory, TensorBase, is_grad_enabled
 from minidl.kernels import array_type
 from minidl.primitives import floating, is_floating, matrix_product, operands, rank, to_dtype, unwrap
@@ -44,7 +44,12 @@ def binary(operation: Callable, swapped: bool = False, prepare: Callable = lambd
         if pair is None:
             return NotImplemented
         check(operation, self, other)
-        return operation(*map(prepare, reversed(pair) if swapped else pair))
+        x, y = map(prepare, reversed(pair) if swapped else pair)
+        try:
+            return operation(x, y)
+        except ValueError:
+            check_fit(operation.__name__, x, y)
+            raise
 
     return method
 
