@@ -9,6 +9,7 @@ from minidl import autograd, creation, functions, models, nn, optim
 from minidl.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.creation import *  # noqa: F403
 from minidl.functions import *  # noqa: F403
+from minidl.interop import load, save
 from minidl.kernels import use_kernels
 from minidl.kernels.algorithms import get_conv_algorithm, set_conv_algorithm
 from minidl.kernels.threads import get_num_threads, set_num_threads
@@ -36,11 +37,13 @@ __all__ = [
     "int32",
     "int64",
     "is_grad_enabled",
+    "load",
     "manual_seed",
     "models",
     "nn",
     "no_grad",
     "optim",
+    "save",
     "set_grad_enabled",
     "set_conv_algorithm",
     "set_num_threads",

@@ -25,12 +25,13 @@ _MARK = object()
 class Allowed:
     """A global that a file may name: `build(*arguments)` stands in for it, `arity` is how many arguments it takes.
 
-    `build` must itself check its arguments; it receives values from the file. `size` maps the arguments to the
-    number of bytes that the call is going to allocate. An `arity` of None: may be named, but not called.
+    `arity` is a number or several. `build` must itself check its arguments; it receives values from the file. `size`
+    maps the arguments to the number of bytes that the call is going to allocate. An `arity` of None: may be named, but
+    not called; `build` is then the value itself.
     """
 
-    build: Callable[..., Any]
-    arity: int | None
+    build: Any
+    arity: int | tuple[int, ...] | None
     size: Callable[..., int] = lambda *arguments: 0
 
 
@@ -111,6 +112,7 @@ def loads(
     allowed: Mapping[tuple[str, str], Allowed] = NUMPY_GLOBALS,
     persistent: Callable[[Any], Any] | None = None,
     max_opcodes: int = 2_000_000,
+    text: bool = False,
 ) -> Any:
     """Return the object pickled in `content`: numbers, strings, bytes, lists, tuples, dicts and allowed globals.
 
@@ -120,11 +122,12 @@ def loads(
         allowed: (module, name) -> what may stand for it.
         persistent: maps the file's persistent ids to objects; without it they are refused.
         max_opcodes: refuse a longer program.
+        text: return Python 2's strings as text (Latin-1) instead of bytes.
 
     Raises:
         ValueError: a global that is not allowed (named in the message), any other forbidden or damaged content.
     """
-    machine = _Machine(len(content), allowed, persistent)
+    machine = _Machine(len(content), allowed, persistent, text)
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(content)):
             if count >= max_opcodes:
@@ -142,15 +145,22 @@ def loads(
 class _Machine:
     """The stack, the memo and what each opcode does to them."""
 
-    def __init__(self, size: int, allowed: Mapping[tuple[str, str], Allowed], persistent: Callable[[Any], Any] | None):
+    def __init__(
+        self,
+        size: int,
+        allowed: Mapping[tuple[str, str], Allowed],
+        persistent: Callable[[Any], Any] | None,
+        text: bool,
+    ):
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.allowed, self.persistent = allowed, persistent
+        self.constants = {**_CONSTANTS, **dict.fromkeys(_PYTHON2_STRINGS, _same)} if text else _CONSTANTS
         self.budget = 4 * size  # bytes that calls may still allocate
 
     def step(self, opcode: str, argument: Any) -> None:
-        if opcode in _CONSTANTS:
-            self.stack.append(_CONSTANTS[opcode](argument))
+        if opcode in self.constants:
+            self.stack.append(self.constants[opcode](argument))
         elif action := _ACTIONS.get(opcode):
             action(self, argument)
         elif opcode == "INST":
@@ -221,9 +231,10 @@ class _Machine:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Allowed) or type(arguments) is not tuple:
             raise ValueError("only what is on the list of allowed functions may be called")
-        if len(arguments) != function.arity:
+        arities = (function.arity,) if isinstance(function.arity, int) else function.arity
+        if len(arguments) not in arities:
             name = function.build.__name__.lstrip("_")
-            raise ValueError(f"{name} takes {function.arity} arguments, got {len(arguments)}")
+            raise ValueError(f"{name} takes {' or '.join(map(str, arities))} arguments, got {len(arguments)}")
         self.spend(function.size(*arguments))
         self.stack.append(function.build(*arguments))
 
@@ -235,7 +246,7 @@ class _Machine:
             _set_array_state(target, state)
         elif isinstance(target, np.dtype):
             _set_dtype_state(target, state)
-        else:
+        elif type(target) is not dict:  # an OrderedDict's attributes (`_metadata` of PyTorch's state dicts) are dropped
             raise ValueError(f"setting the state of a {type(target).__name__} is not allowed")
 
     def persist(self, key: Any) -> None:
@@ -252,11 +263,12 @@ def _same(argument: Any) -> Any:
     return argument
 
 
+_PYTHON2_STRINGS = ("STRING", "BINSTRING", "SHORT_BINSTRING")
 _CONSTANTS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"], _same),
     **dict.fromkeys(["UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"], _same),
     **dict.fromkeys(["SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"], _same),
-    **dict.fromkeys(["STRING", "BINSTRING", "SHORT_BINSTRING"], _text_to_bytes),
+    **dict.fromkeys(_PYTHON2_STRINGS, _text_to_bytes),
     "NONE": lambda _: None,
     "NEWTRUE": lambda _: True,
     "NEWFALSE": lambda _: False,

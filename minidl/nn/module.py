@@ -36,6 +36,11 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+def _first(items: list[Any], separator: str = ", ") -> str:
+    more = [f"... ({len(items)} in all)"] if len(items) > 8 else []
+    return separator.join([str(item) for item in items[:8]] + more)
+
+
 class Module:
     """Base of all layers and networks: assign Parameters and Modules as attributes, define `forward`."""
 
@@ -253,18 +258,21 @@ class Module:
         unexpected = [key for key in state_dict if key not in own]
         problems = []
         if strict and missing:
-            problems.append(f"missing keys: {', '.join(missing)}")
+            problems.append(f"missing keys: {_first(missing)}")
         if strict and unexpected:
-            problems.append(f"unexpected keys: {', '.join(unexpected)}")
+            problems.append(f"unexpected keys: {_first(unexpected)}")
+        shapes = []
         for key in [key for key in own if key in state_dict]:
             if getattr(getattr(state_dict[key], "dtype", None), "kind", "?") not in "biuf":
                 raise TypeError(
                     f"load_state_dict: {key} must be a Tensor or an array, got {type(state_dict[key]).__name__}"
                 )
             if tuple(state_dict[key].shape) != own[key].shape:
-                problems.append(f"{key} has shape {tuple(state_dict[key].shape)}, expected {own[key].shape}")
+                shapes.append(f"{key} has shape {tuple(state_dict[key].shape)}, expected {own[key].shape}")
+        if shapes:
+            problems.append(_first(shapes, "; "))
         if problems:
-            raise RuntimeError(f"load_state_dict of {type(self).__name__}: " + "; ".join(sorted(problems)))
+            raise RuntimeError(f"load_state_dict of {type(self).__name__}: " + "; ".join(problems))
         values = {key: np.asarray(unwrap(state_dict[key]), own[key].dtype) for key in own if key in state_dict}
         for key, value in values.items():
             own[key].copy_(value)
