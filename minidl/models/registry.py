@@ -1,18 +1,22 @@
 """The list of networks: a builder registers itself, `get_model` finds it."""
 
+import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from minidl.nn.module import Module
+from minidl.nn import Module
 
 __all__ = ["get_model", "list_models", "register_model"]
 
 _builders: dict[str, Callable[..., Module]] = {}
 
 
-def register_model(builder: Callable[..., Module]) -> Callable[..., Module]:
-    """Make `builder` known under its own name."""
-    _builders[builder.__name__] = builder
+def register_model(builder: Callable[..., Module], name: str, doc: str) -> Callable[..., Module]:
+    """Make `builder` known as `name`; `doc` says what it builds, with the input's size and the source."""
+    builder.__name__ = builder.__qualname__ = name
+    builder.__doc__ = doc
+    _builders[name] = builder
     return builder
 
 
@@ -26,11 +30,18 @@ def get_model(name: str, **options: Any) -> Module:
 
     Args:
         name: one of `list_models()`.
-        options: passed to the builder, e.g. num_classes=10, in_channels=3.
+        options: passed to the builder; all take num_classes= and in_channels=.
 
     Raises:
-        ValueError: there is no network of that name.
+        ValueError: there is no network of that name, or an option has a value that does not fit.
+        TypeError: the network has no such option.
     """
     if name not in _builders:
-        raise ValueError(f"get_model: there is no model {name!r}; known are {', '.join(_builders)}")
+        close = difflib.get_close_matches(str(name), _builders, n=4)
+        known = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(_builders)}"
+        raise ValueError(f"get_model: there is no model {name!r}; {known}")
+    known = inspect.signature(_builders[name]).parameters
+    for option in options:
+        if option not in known:
+            raise TypeError(f"get_model: {name} has no option {option!r}; it takes {', '.join(known)}")
     return _builders[name](**options)

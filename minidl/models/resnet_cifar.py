@@ -1,24 +1,25 @@
-"""Residual networks for CIFAR-10 (He et al. 2015, section 4.2): 6n + 2 layers, three stages of n blocks."""
+"""Residual and plain networks for CIFAR-10 (He et al. 2015, section 4.2): 6n + 2 layers, three stages of n blocks."""
 
 from typing import Any
 
+from minidl.models.initialization import he_init
 from minidl.models.registry import register_model
+from minidl.models.residual import make_stages, zero_last_norm
+from minidl.nn import AdaptiveAvgPool2d, BatchNorm2d, Linear, Module
 from minidl.nn import functional as F
-from minidl.nn import init
 from minidl.nn.blocks import ResidualBlock, conv3x3
-from minidl.nn.containers import Sequential
-from minidl.nn.layers import AdaptiveAvgPool2d, Conv2d, Linear
-from minidl.nn.module import Module
-from minidl.nn.norm import BatchNorm2d
 
-__all__ = ["ResNetCIFAR", "resnet110", "resnet20", "resnet32", "resnet44", "resnet56"]
+__all__ = ["ResNetCIFAR", "plain20", "plain32", "plain44", "plain56"]
+__all__ += ["resnet110", "resnet1202", "resnet20", "resnet32", "resnet44", "resnet56"]
 
-#         output   channels  stride of the first block
-STAGES = [
-    ("32x32", 16, 1),
-    ("16x16", 32, 2),
-    ("8x8", 64, 2),
+# fmt: off
+STAGES = [  # n blocks of two convolutions in each
+    # output  channels  stride of the first block
+    ("32x32",   16,     1),
+    ("16x16",   32,     2),
+    ("8x8",     64,     2),
 ]
+# fmt: on
 
 
 class ResNetCIFAR(Module):
@@ -28,25 +29,35 @@ class ResNetCIFAR(Module):
         blocks: n, residual blocks in each stage; the network has 6n + 2 layers.
         num_classes: outputs.
         in_channels: channels of the images.
-        shortcut: "A" zero padding (the paper's choice on CIFAR), "B" or "C" projection, None for the plain network.
+        shortcut: "A" zero padding (the paper's choice on CIFAR), "conv3x3" a 3x3 convolution, "B" or "C" projection
+            (see `minidl.nn.blocks.make_shortcut`), None for the plain network.
+        zero_init_residual: begin with blocks that are the identity.
+        verbose: print each addition of different dimensions (see `make_shortcut`).
     """
 
-    def __init__(self, blocks: int, num_classes: int = 10, in_channels: int = 3, shortcut: str | None = "A"):
+    def __init__(
+        self,
+        blocks: int,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        shortcut: str | None = "A",
+        *,
+        zero_init_residual: bool = False,
+        verbose: bool = False,
+    ):
         super().__init__()
         if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
             raise ValueError(f"ResNetCIFAR: blocks must be a positive integer, got {blocks!r}")
-        channels = STAGES[0][1]
-        self.conv1 = conv3x3(in_channels, channels)
-        self.bn1 = BatchNorm2d(channels)
-        for number, (_, out_channels, stride) in enumerate(STAGES, start=1):
-            stage = []
-            for i in range(blocks):
-                stage.append(ResidualBlock(channels, out_channels, stride if i == 0 else 1, shortcut))
-                channels = out_channels
-            setattr(self, f"layer{number}", Sequential(*stage))
+        self.conv1 = conv3x3(in_channels, 16)
+        self.bn1 = BatchNorm2d(16)
+        self.layer1, self.layer2, self.layer3 = make_stages(
+            16, ResidualBlock, STAGES, (blocks,) * 3, shortcut=shortcut, verbose=verbose
+        )
         self.avgpool = AdaptiveAvgPool2d(1)
-        self.fc = Linear(channels, num_classes)
+        self.fc = Linear(64, num_classes)
         self.apply(he_init)
+        if zero_init_residual:
+            self.apply(zero_last_norm)
 
     def forward(self, x: Any) -> Any:
         x = F.relu(self.bn1(self.conv1(x)))
@@ -54,19 +65,38 @@ class ResNetCIFAR(Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-def he_init(module: Module) -> None:
-    """He et al. 2015 (arXiv 1502.01852): convolutions from N(0, 2 / fan_in); no ReLU follows the linear layer."""
-    if isinstance(module, Conv2d):
-        init.kaiming_normal_(module.weight, nonlinearity="relu")
+def _residual(depth: int) -> Any:
+    def build(
+        num_classes: int = 10,
+        in_channels: int = 3,
+        shortcut: str | None = "A",
+        zero_init_residual: bool = False,
+        verbose: bool = False,
+    ) -> ResNetCIFAR:
+        n = (depth - 2) // 6
+        return ResNetCIFAR(
+            n, num_classes, in_channels, shortcut, zero_init_residual=zero_init_residual, verbose=verbose
+        )
+
+    return register_model(
+        build,
+        f"resnet{depth}",
+        f"Build ResNet-{depth} for CIFAR-10, input (N, 3, 32, 32): {(depth - 2) // 6} blocks in each stage.\n\n"
+        "Source: He et al. 2015 (arXiv 1512.03385), section 4.2 and table 6. Options: see `ResNetCIFAR`.",
+    )
 
 
-def _cifar(depth: int) -> Any:
-    def build(**options: Any) -> ResNetCIFAR:
-        return ResNetCIFAR((depth - 2) // 6, **options)
+def _plain(depth: int) -> Any:
+    def build(num_classes: int = 10, in_channels: int = 3) -> ResNetCIFAR:
+        return ResNetCIFAR((depth - 2) // 6, num_classes, in_channels, shortcut=None)
 
-    build.__name__ = build.__qualname__ = f"resnet{depth}"
-    build.__doc__ = f"Build ResNet-{depth} for CIFAR-10: {(depth - 2) // 6} blocks in each stage (see `ResNetCIFAR`)."
-    return register_model(build)
+    return register_model(
+        build,
+        f"plain{depth}",
+        f"Build the plain network of {depth} layers for CIFAR-10, input (N, 3, 32, 32): no shortcuts.\n\n"
+        "Source: He et al. 2015 (arXiv 1512.03385), section 4.2 and figure 6.",
+    )
 
 
-resnet20, resnet32, resnet44, resnet56, resnet110 = map(_cifar, (20, 32, 44, 56, 110))
+resnet20, resnet32, resnet44, resnet56, resnet110, resnet1202 = map(_residual, (20, 32, 44, 56, 110, 1202))
+plain20, plain32, plain44, plain56 = map(_plain, (20, 32, 44, 56))
