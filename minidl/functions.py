@@ -26,7 +26,7 @@ def _free(name: str) -> Callable[..., Any]:
 
 _methods = ("abs", "add", "amax", "amin", "argmax", "argmin", "div", "exp", "flatten", "log", "matmul", "max", "mean")
 _methods += ("min", "mul", "permute", "pow", "relu", "reshape", "sqrt", "squeeze", "std", "sub", "sum", "transpose")
-_methods += ("unsqueeze", "var")
+_methods += ("unsqueeze", "var", "sigmoid", "tanh", "erf", "clamp", "clip", "relu_", "softmax", "log_softmax")
 globals().update({name: _free(name) for name in _methods})
 __all__ += _methods
 

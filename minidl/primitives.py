@@ -6,7 +6,7 @@ import numpy as np
 
 from minidl.autograd import TensorBase, differentiable
 from minidl.kernels import array_type
-from minidl.ops import elementwise, linear, shape, softmax, windows
+from minidl.ops import activation, elementwise, linear, shape, softmax, windows
 
 
 def _pair(module: Any, name: str) -> differentiable:
@@ -26,8 +26,14 @@ absolute = _pair(elementwise, "absolute")
 maximum = _pair(elementwise, "maximum")
 minimum = _pair(elementwise, "minimum")
 where = _pair(elementwise, "where")
+clip = _pair(elementwise, "clip")
 cast = _pair(elementwise, "cast")
 relu = _pair(elementwise, "relu")
+sigmoid = _pair(activation, "sigmoid")
+tanh = _pair(activation, "tanh")
+expm1 = _pair(activation, "expm1")
+erf = _pair(activation, "erf")
+softplus = _pair(activation, "softplus")
 sum_ = _pair(shape, "sum")
 amax = _pair(shape, "amax")
 reshape = _pair(shape, "reshape")

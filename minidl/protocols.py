@@ -4,6 +4,7 @@ The texts of minidl.ops are written in these functions; so a text that is handed
 computes is recorded and can be differentiated again.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from minidl import primitives as op
 from minidl.autograd import TensorBase
 from minidl.kernels import Kernel
-from minidl.ops import shape, windows
+from minidl.ops import activation, shape, windows
 from minidl.primitives import floating, operands, unwrap
 
 
@@ -82,6 +83,8 @@ UFUNCS = {
     np.log: lambda x: op.log(floating(x)),
     np.sqrt: lambda x: op.sqrt(floating(x)),
     np.absolute: op.absolute,
+    np.tanh: lambda x: op.tanh(floating(x)),
+    np.expm1: lambda x: op.expm1(floating(x)),
     np.sign: compare(np.sign),
     **{u: compare(u) for u in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)},
     **{u: compare(u) for u in (np.bitwise_and, np.bitwise_or, np.isnan, np.isfinite)},
@@ -101,6 +104,9 @@ FUNCTIONS = {
     np.where: where,
     np.zeros_like: lambda x, dtype=None, shape=None: constant(np.zeros_like(unwrap(x), dtype=dtype, shape=shape)),
     np.ones_like: lambda x, dtype=None, shape=None: constant(np.ones_like(unwrap(x), dtype=dtype, shape=shape)),
+    activation.sigmoid: op.sigmoid,
+    activation.erf: op.erf,
+    activation.softplus: lambda x, beta=1.0, threshold=math.inf: op.softplus(x, beta=beta, threshold=threshold),
     windows.unfold: lambda x, window, fill=0.0: op.unfold(x, window=window, fill=fill),
     windows.fold: lambda cols, window, size: op.fold(cols, window=window, size=size),
     shape.put: lambda values, index, shape: op.put(values, index=index, shape=shape),

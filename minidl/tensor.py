@@ -4,9 +4,9 @@ An operator here only brings its operands to one dtype and calls a primitive; th
 """
 
 import itertools
-import math
 import weakref
 from collections.abc import Callable, Iterator
+from numbers import Real
 from operator import attrgetter
 from typing import Any
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from minidl import autograd
 from minidl import primitives as op
-from minidl.arguments import as_axes, as_axis, as_dtype, as_index, as_shape, check_fit, new_shape
+from minidl.arguments import as_axis, as_dtype, as_index, check_fit
 from minidl.autograd import Memory, TensorBase, is_grad_enabled
 from minidl.kernels import array_type
 from minidl.primitives import floating, is_floating, matrix_product, operands, rank, to_dtype, unwrap
-from minidl.reductions import Reductions
+from minidl.shaping import Shaping
 
 __all__ = ["Tensor"]
 
@@ -89,7 +89,7 @@ def in_place(operator: str) -> Callable[..., Any]:
     return method
 
 
-class Tensor(Reductions):
+class Tensor(Shaping):
     """An array with a gradient. Make one with `minidl.tensor(data)`, `minidl.from_numpy(array)`, `minidl.zeros(...)`.
 
     Attributes:
@@ -262,10 +262,30 @@ class Tensor(Reductions):
     __iadd__, __isub__, __imul__, __itruediv__ = map(in_place, ("__add__", "__sub__", "__mul__", "__truediv__"))
     add,  sub,  mul,  div, pow, matmul = __add__,  __sub__,  __mul__,  __truediv__, __pow__, __matmul__
     add_, sub_, mul_, div_             = __iadd__, __isub__, __imul__, __itruediv__
-    exp, log, sqrt = map(unary, (op.exp, op.log, op.sqrt))
+    exp, log, sqrt, sigmoid, tanh, erf = map(unary, (op.exp, op.log, op.sqrt, op.sigmoid, op.tanh, op.erf))
     abs, relu      = unary(op.absolute, lambda x: x), unary(op.relu, lambda x: x)
     __abs__        = abs
     # fmt: on
+
+    def clamp(self, min: Any = None, max: Any = None) -> "Tensor":
+        """The elements, cut off at min and max, numbers or None."""
+        if min is None and max is None:
+            raise RuntimeError("clamp: min or max must be a number, got None for both")
+        for name, limit in (("min", min), ("max", max)):
+            if limit is not None and not isinstance(limit, Real):
+                raise TypeError(f"clamp: {name} must be a number or None, got {type(limit).__name__}")
+        fractions = any(isinstance(limit, float) for limit in (min, max))
+        return op.clip(floating(self) if fractions else self, low=min, high=max)
+
+    clip = clamp
+
+    def softmax(self, dim: int) -> "Tensor":
+        """exp(x) / Σ exp(x) along `dim`."""
+        return op.softmax_(floating(self), axis=as_axis("softmax", dim, self.ndim))
+
+    def log_softmax(self, dim: int) -> "Tensor":
+        """x - ln Σ exp(x) along `dim`."""
+        return op.log_softmax(floating(self), axis=as_axis("log_softmax", dim, self.ndim))
 
     def __neg__(self) -> "Tensor":
         return op.negative(self)
@@ -276,63 +296,7 @@ class Tensor(Reductions):
     def __invert__(self) -> "Tensor":
         return Tensor(~self.array)
 
-    # --- shapes ---------------------------------------------------------------------------------------------------
-    def reshape(self, *dims: Any) -> "Tensor":
-        """The same elements in another shape; -1 stands for what is left."""
-        return op.reshape(self, shape=new_shape("reshape", dims, self.shape))
-
-    def view(self, *dims: Any) -> "Tensor":
-        """As reshape: a view where the memory allows it, else a copy (channels-last activations need one)."""
-        return op.reshape(self, shape=new_shape("view", dims, self.shape))
-
-    def permute(self, *dims: Any) -> "Tensor":
-        """The axes in another order."""
-        axes = tuple(as_axis("permute", d, self.ndim) for d in as_shape(dims))
-        if sorted(axes) != list(range(self.ndim)):
-            raise RuntimeError(f"permute: {dims} must name each of the {self.ndim} axes once")
-        return op.transpose(self, axes=axes)
-
-    def transpose(self, dim0: int, dim1: int) -> "Tensor":
-        """Two axes exchanged."""
-        i, j = (as_axis("transpose", d, self.ndim) for d in (dim0, dim1))
-        dims = list(range(self.ndim))
-        if self.ndim:
-            dims[i], dims[j] = j, i
-        return self.permute(*dims)
-
-    def t(self) -> "Tensor":
-        """A matrix transposed."""
-        if self.ndim > 2:
-            raise RuntimeError(f"t: expected at most 2 axes, got shape {self.shape}")
-        return self.T
-
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
-        """The axes from start_dim to end_dim joined."""
-        first, last = (as_axis("flatten", d, self.ndim) for d in (start_dim, end_dim))
-        if first > last:
-            raise RuntimeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-        return self.reshape(*self.shape[:first], math.prod(self.shape[first : last + 1]), *self.shape[last + 1 :])
-
-    def squeeze(self, dim: Any = None) -> "Tensor":
-        """Without the axes (or those of `dim`) whose extent is 1."""
-        gone = as_axes("squeeze", dim, self.ndim) if dim is not None else range(self.ndim)
-        return self.reshape(*(n for i, n in enumerate(self.shape) if not (i in (gone or ()) and n == 1)))
-
-    def unsqueeze(self, dim: int) -> "Tensor":
-        """With a new axis of extent 1 at `dim`."""
-        dim = as_axis("unsqueeze", dim, self.ndim + 1)
-        return self.reshape(*self.shape[:dim], 1, *self.shape[dim:])
-
-    def expand(self, *dims: Any) -> "Tensor":
-        """Repeat axes of extent 1 without copying; -1 keeps an axis."""
-        dims = as_shape(dims)
-        lead = len(dims) - self.ndim
-        shape = tuple(self.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(dims))
-        before = (1,) * lead + self.shape
-        if lead < 0 or any(n != old and old != 1 or n < 0 for n, old in zip(shape, before, strict=True)):
-            raise RuntimeError(f"expand: shape {self.shape} does not expand to {dims}")
-        return op.broadcast_to(self, shape=shape)
-
+    # --- copies and elements ----------------------------------------------------------------------------------------
     def clone(self) -> "Tensor":
         """A copy, in the graph."""
         return op.cast(self, dtype=self.dtype)
@@ -381,6 +345,19 @@ class Tensor(Reductions):
             self.memory.about_to_change()
             self.array[index] = value.array
             self.memory.changes += 1
+
+    def relu_(self) -> "Tensor":
+        return self.copy_(self.relu())
+
+    def sigmoid_(self) -> "Tensor":
+        return self.copy_(self.sigmoid())
+
+    def tanh_(self) -> "Tensor":
+        return self.copy_(self.tanh())
+
+    def clamp_(self, min: Any = None, max: Any = None) -> "Tensor":
+        recorded = is_grad_enabled() and self.requires_grad
+        return self.copy_((self.clone() if recorded else self).clamp(min, max))
 
     def zero_(self) -> "Tensor":
         return self.fill_(0)

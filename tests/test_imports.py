@@ -22,6 +22,7 @@ ORDER = [
         "arguments",
         "protocols",
         "reductions",
+        "shaping",
         "tensor",
     ),
     *("functions", "creation", "nn", "optim", "models"),

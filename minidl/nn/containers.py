@@ -1,12 +1,12 @@
-"""Modules that hold others: a chain, and a list."""
+"""Modules that hold others: a chain, a list, a dict; and a list of parameters."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from minidl.nn.module import Module
+from minidl.nn.module import Module, Parameter
 
-__all__ = ["ModuleList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
 
 
 class _Numbered(Module):
@@ -92,3 +92,79 @@ class ModuleList(_Numbered):
             return "ModuleList()"
         shown = [f"({a}): {t}" if a == b else f"({a}-{b}): {b - a + 1} x {t}" for a, b, t in lines]
         return "ModuleList(\n  " + "\n  ".join(text.replace("\n", "\n  ") for text in shown) + "\n)"
+
+
+class ModuleDict(Module):
+    """A dict whose modules are registered."""
+
+    def __init__(self, modules: Mapping[str, Module] | None = None):
+        super().__init__()
+        self.update(modules or {})
+
+    def __getitem__(self, key: str) -> Module:
+        return self._modules[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        del self._modules[key]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._modules
+
+    def keys(self) -> Iterable[str]:
+        return self._modules.keys()
+
+    def values(self) -> Iterable[Module]:
+        return self._modules.values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        return self._modules.items()
+
+    def update(self, modules: Mapping[str, Module]) -> None:
+        for name, module in modules.items():
+            self[name] = module
+
+
+class ParameterList(Module):
+    """A list whose parameters are registered."""
+
+    def __init__(self, parameters: Iterable[Parameter] = ()):
+        super().__init__()
+        self.extend(parameters)
+
+    def __getitem__(self, index: int) -> Parameter:
+        return list(self._parameters.values())[index]
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._parameters.values())
+
+    def append(self, parameter: Parameter) -> "ParameterList":
+        if not isinstance(parameter, Parameter):
+            parameter = Parameter(parameter)
+        self.register_parameter(str(len(self)), parameter)
+        return self
+
+    def extend(self, parameters: Iterable[Parameter]) -> "ParameterList":
+        for parameter in parameters:
+            self.append(parameter)
+        return self
+
+    def __repr__(self) -> str:
+        """As PyTorch's: one line for each parameter."""
+        lines = [f"  ({i}): Parameter containing: [{p.dtype} of size {size(p)}]" for i, p in enumerate(self)]
+        return "\n".join(["ParameterList(", *lines, ")"]) if lines else "ParameterList()"
+
+
+def size(parameter: Parameter) -> str:
+    return "x".join(map(str, parameter.shape))

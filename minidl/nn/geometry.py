@@ -112,3 +112,18 @@ def adaptive_weights(extent: int, cells: int, dtype: Any) -> np.ndarray:
         first, end = i * extent // cells, -(-(i + 1) * extent // cells)
         weights[i, first:end] = 1 / (end - first)
     return weights
+
+
+def adaptive_index(size: Any, cells: Any) -> tuple:
+    """The index that lays out the cells of x (N, C, *size) as (N, C, *cells, LH, LW).
+
+    Cells differ in length; a short one repeats its last pixel, which changes no maximum.
+    """
+    parts = []
+    for extent, count in zip(size, cells, strict=True):
+        first = np.arange(count) * extent // count
+        end = -(-(np.arange(count) + 1) * extent // count)
+        steps = np.arange((end - first).max(initial=1))
+        parts.append(np.minimum(first[:, None] + steps, end[:, None] - 1))
+    rows, columns = parts
+    return slice(None), slice(None), rows[:, None, :, None], columns[None, :, None, :]

@@ -8,20 +8,14 @@ import numpy as np
 from minidl.creation import empty
 from minidl.nn import functional as F
 from minidl.nn import init
+from minidl.nn.activation_layers import ReLU  # noqa: F401
+from minidl.nn.checks import positive
 from minidl.nn.geometry import as_pair, conv_padding
+from minidl.nn.losses import CrossEntropyLoss  # noqa: F401
 from minidl.nn.module import Module, Parameter
-from minidl.tensor import Tensor
+from minidl.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d  # noqa: F401
 
-__all__ = [
-    *("AdaptiveAvgPool2d", "AvgPool2d", "Conv2d", "CrossEntropyLoss", "Flatten", "Identity", "Linear"),
-    *("MaxPool2d", "ReLU"),
-]
-
-
-def positive(function: str, **values: Any) -> None:
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{function}: {name} must be a positive integer, got {value!r}")
+__all__ = ["Conv2d", "Flatten", "Identity", "Linear", "Unflatten"]
 
 
 class Linear(Module):
@@ -113,95 +107,6 @@ class Conv2d(Module):
         return text + (f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else "")
 
 
-class ReLU(Module):
-    """max(x, 0)."""
-
-    def __init__(self, inplace: bool = False):
-        super().__init__()
-        self.inplace = inplace
-
-    def forward(self, x: Any) -> Any:
-        return F.relu(x, self.inplace)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
-
-
-class MaxPool2d(Module):
-    """The maximum of each window (see `functional.max_pool2d`)."""
-
-    def __init__(
-        self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ):
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.dilation = padding, dilation
-        self.return_indices, self.ceil_mode = return_indices, ceil_mode
-
-    def forward(self, x: Any) -> Any:
-        return F.max_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
-
-
-class AvgPool2d(Module):
-    """The mean of each window (see `functional.avg_pool2d`)."""
-
-    def __init__(
-        self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ):
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.ceil_mode = padding, ceil_mode
-        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
-
-    def forward(self, x: Any) -> Any:
-        return F.avg_pool2d(
-            x,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.ceil_mode,
-            self.count_include_pad,
-            self.divisor_override,
-        )
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
-
-class AdaptiveAvgPool2d(Module):
-    """The mean over a grid of cells (see `functional.adaptive_avg_pool2d`)."""
-
-    def __init__(self, output_size: Any):
-        super().__init__()
-        self.output_size = output_size
-
-    def forward(self, x: Any) -> Any:
-        return F.adaptive_avg_pool2d(x, self.output_size)
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
-
-
 class Flatten(Module):
     """Join the axes from start_dim to end_dim."""
 
@@ -216,6 +121,20 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
+class Unflatten(Module):
+    """Split one axis into several: the axis `dim` into the extents `unflattened_size`."""
+
+    def __init__(self, dim: int, unflattened_size: Any):
+        super().__init__()
+        self.dim, self.unflattened_size = dim, unflattened_size
+
+    def forward(self, x: Any) -> Any:
+        return x.unflatten(self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
 class Identity(Module):
     """y = x; any arguments are taken and forgotten."""
 
@@ -224,21 +143,3 @@ class Identity(Module):
 
     def forward(self, x: Any) -> Any:
         return x
-
-
-class CrossEntropyLoss(Module):
-    """-Σ q ln softmax(x) (see `functional.cross_entropy`)."""
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ):
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
-
-    def forward(self, x: Any, target: Any) -> Any:
-        return F.cross_entropy(x, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)

@@ -177,6 +177,21 @@ def choose_backward(dz, saved, needs, loses):
 
 
 @kernel
+def clip_forward(x, *, low, high):
+    """y = x, cut off at low and high; either may be None."""
+    y = x if low is None else np.maximum(x, low)
+    return y if high is None else np.minimum(y, high), (x, low, high)
+
+
+@kernel
+def clip_backward(dy, saved, needs):
+    """dx = dy where x was let through, also at the limits."""
+    x, low, high = saved
+    dx = dy if low is None else np.where(x >= low, dy, 0)
+    return (dx if high is None else np.where(x <= high, dx, 0),)
+
+
+@kernel
 def where_forward(condition, x, y):
     return np.where(condition, x, y), (condition, shape_of(x), shape_of(y))
 

@@ -1,9 +1,10 @@
-"""Pooling over windows: the maximum, the mean, and the mean over a grid of given size."""
+"""Pooling: the maximum and the mean, over windows and over a grid of given size."""
 
 import numpy as np
 
 from minidl.kernels import kernel
 from minidl.ops.linear import swap_last
+from minidl.ops.shape import put
 from minidl.ops.windows import fold, unfold
 
 
@@ -54,3 +55,21 @@ def adaptive_avg_pool2d_forward(x, *, rows, columns):
 def adaptive_avg_pool2d_backward(dy, saved, needs):
     rows, columns = saved
     return (swap_last(rows) @ dy @ columns,)
+
+
+@kernel
+def adaptive_max_pool2d_forward(x, *, index):
+    """y = the first maximum of each cell (NaN wins); x[index] lays the cells out: (N, C, OH, OW, LH, LW)."""
+    cells = x[index]
+    N, C, OH, OW, LH, LW = cells.shape
+    cells = np.reshape(cells, (N, C, OH, OW, LH * LW))
+    first = np.argmax(cells, axis=4)[..., None]
+    first = first == np.arange(LH * LW, like=first)
+    return np.sum(np.where(first, cells, 0), axis=4), (first, index, x.shape, (LH, LW))
+
+
+@kernel
+def adaptive_max_pool2d_backward(dy, saved, needs):
+    first, index, shape, size = saved
+    dcells = np.where(first, dy[..., None], 0)
+    return (put(np.reshape(dcells, (*dy.shape, *size)), index, shape),)

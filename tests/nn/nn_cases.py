@@ -186,4 +186,93 @@ OTHERS = [
     call("pad", (2, 3, 4, 5), (-1, 2, 1, -2)),
     *(call("pad", (2, 3, 4, 5), (1, 2, 3, 0), mode) for mode in ("reflect", "replicate", "circular")),
 ]
+SHAPE = (5, 7, 3)
+ACTIVATIONS = [
+    *(call(name, SHAPE) for name in ("sigmoid", "tanh", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "relu6")),
+    *(call(name, SHAPE) for name in ("hardtanh", "hardsigmoid", "hardswish", "softplus", "logsigmoid")),
+    call("leaky_relu", SHAPE, 0.2),
+    call("elu", SHAPE, 0.3),
+    call("gelu", SHAPE, approximate="tanh"),
+    call("hardtanh", SHAPE, -0.5, 0.25),
+    call("softplus", SHAPE, 3, 2),
+    ("prelu of channels", lambda F, x, w: F.prelu(x, w), [SHAPE, (7,)]),
+    ("prelu", lambda F, x, w: F.prelu(x, w), [SHAPE, (1,)]),
+    ("prelu of rows", lambda F, x, w: F.prelu(x, w), [(4, 3), (3,)]),
+]
+
+
+def binary(name, *shapes, squash=(), **options):
+    """A loss of inputs, of which those in `squash` are squashed into (0, 1)."""
+
+    def call(F, *arrays):
+        arrays = [F.sigmoid(x) if i in squash else x for i, x in enumerate(arrays)]
+        return getattr(F, name)(*arrays, **options)
+
+    return f"{name} {shapes} {options}", call, list(shapes)
+
+
+PAIR = [(6, 4), (6, 4)]
+ELEMENTWISE_LOSSES = [
+    binary(name, *PAIR, **options, reduction=reduction)
+    for reduction in ("mean", "sum", "none")
+    for name, options in [
+        *(("mse_loss", {}), ("l1_loss", {}), ("smooth_l1_loss", {}), ("smooth_l1_loss", {"beta": 0.3})),
+        *(("huber_loss", {"delta": 0.6}), ("binary_cross_entropy", {"squash": (0, 1)})),
+        ("binary_cross_entropy_with_logits", {"squash": (1,)}),
+        *(("kl_div", {"squash": (1,)}), ("kl_div", {"log_target": True})),
+    ]
+] + [binary("kl_div", *PAIR, squash=(1,), reduction="batchmean")]
+
+
+def nll(target, *shape, **options):
+    return f"nll_loss {shape} {options}", lambda F, x, t: F.nll_loss(x, t, **options), [shape, target]
+
+
+def weighted(name, squash, **options):
+    def call(F, x, t):
+        given = {k: tensors(F, x, [v])[0] for k, v in options.items()}
+        return getattr(F, name)(F.sigmoid(x) if 0 in squash else x, F.sigmoid(t), **given)
+
+    return f"{name} with {list(options)}", call, PAIR
+
+
+ELEMENTWISE_LOSSES += [
+    *(nll(LABELS, 8, 5, reduction=r) for r in ("mean", "sum", "none")),
+    nll(PIXELS, 3, 5, 2, 4),
+    nll(IGNORED, 8, 5),
+    nll(LABELS, 8, 5, ignore_index=2, reduction="none"),
+    nll(np.array(2), 5),
+    weighted("binary_cross_entropy", (0,), weight=RNG.random((6, 4))),
+    weighted("binary_cross_entropy_with_logits", (), weight=RNG.random(4), pos_weight=RNG.random(4) + 0.5),
+]
+
+
+def layered(name, shape, *arguments, affine=True, tail=None, **options):
+    def call(F, x, w, b):
+        return getattr(F, name)(x, *arguments, w, b, **options)
+
+    tail = shape[1:2] if tail is None else tail
+    return f"{name} {shape} {arguments} {affine} {options}", call, [shape, *([tail] * 2 if affine else [None] * 2)]
+
+
+NORMS_OF_IMAGES = [
+    layered("group_norm", (3, 6, 4, 5), 2),
+    layered("group_norm", (3, 6, 4, 5), 6, affine=False),
+    layered("group_norm", (3, 6), 3),
+    layered("group_norm", (2, 4, 5), 1, eps=0.1),
+    layered("layer_norm", (3, 4, 5), (5,), tail=(5,)),
+    layered("layer_norm", (3, 4, 5), (4, 5), tail=(4, 5)),
+    layered("layer_norm", (3, 4, 5), [5], affine=False, eps=0.1),
+    *(call("local_response_norm", (2, 7, 4, 3), n, alpha=0.5, beta=0.6, k=2.0) for n in (1, 2, 3, 4, 5, 15)),
+    call("local_response_norm", (2, 7, 4), 5),
+]
+POOLINGS += [
+    pool("adaptive_max_pool2d", 1),
+    pool("adaptive_max_pool2d", (4, 3)),
+    pool("adaptive_max_pool2d", (None, 3)),
+    pool("adaptive_max_pool2d", 12),
+    pool("adaptive_max_pool2d", (5, 7), N=None),
+    pool("adaptive_max_pool2d", (3, 5)),
+]
 CASES = CONVOLUTIONS + POOLINGS + LINEARS + NORMS + LOSSES + OTHERS
+CASES += ACTIVATIONS + ELEMENTWISE_LOSSES + NORMS_OF_IMAGES

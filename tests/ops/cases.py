@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl.kernels import get_kernel
-from minidl.nn.geometry import adaptive_weights, sliding, window_divisor
+from minidl.nn.geometry import adaptive_index, adaptive_weights, sliding, window_divisor
 
 
 @dataclass
@@ -20,7 +20,9 @@ class Case:
     options: dict = field(default_factory=dict)
     positive: bool = False  # inputs > 0
     linear: bool = False  # in each input, piece by piece: central differences are exact up to rounding
+    probabilities: bool = False  # inputs in (0, 1)
     constants: tuple = ()  # inputs before the differentiable ones
+    constants_after: tuple = ()
     large: bool = False  # enough work for every path of a kernel, too much for one difference per element
 
     def __str__(self):
@@ -31,18 +33,21 @@ class Case:
         """The input arrays, rows first."""
         rng = np.random.default_rng(seed)
         arrays = [self.array(rng, i, shape, dtype) for i, shape in enumerate(self.shapes)]
-        return [*self.constants, *arrays]
+        return [*self.constants, *arrays, *self.constants_after]
 
     def array(self, rng, i, shape, dtype):
         if shape is None:
             return None
         n = int(np.prod(shape))
+        if self.probabilities:
+            return (0.1 + 0.8 * (rng.permutation(n) + 0.5) / n).reshape(shape).astype(dtype)
         values = (rng.permutation(n) - n / 2 + (0.25, 0.6, 0.4, 0.3, 0.35)[i]) * (4 / max(n, 4))
         return (np.abs(values) + 0.1 if self.positive else values).reshape(shape).astype(dtype)
 
     @property
     def needs(self):
-        return (False,) * len(self.constants) + tuple(shape is not None for shape in self.shapes)
+        differentiable = (shape is not None for shape in self.shapes)
+        return (*(False for _ in self.constants), *differentiable, *(False for _ in self.constants_after))
 
 
 def window(size, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1), ceil=False):
@@ -81,6 +86,21 @@ CASES: list[Case] = [
     Case("relu", [(4, 16, 25, 25)], large=True),
     Case("add", [(4, 16, 25, 25), (4, 16, 25, 25)], large=True),
     *(Case(op, s, positive=True) for op in ("exp", "log", "sqrt") for s in UNARY),
+    *(
+        Case(op, s)
+        for op in ("sigmoid", "tanh", "expm1", "erf", "gelu", "gelu_tanh", "silu", "hardswish")
+        for s in UNARY
+    ),
+    *(Case("softplus", s, dict(beta=2.0, threshold=3.0)) for s in UNARY),
+    *(Case("leaky_relu", [*s, ()], linear=True) for s in UNARY),
+    Case("leaky_relu", [(2, 3, 4), (3, 1)], linear=True),
+    *(Case("elu", s, dict(alpha=0.7)) for s in UNARY),
+    *(Case("hardtanh", s, dict(low=-1.0, high=0.5), linear=True) for s in UNARY),
+    *(Case("clip", [(3, 4)], dict(low=a, high=b), linear=True) for a, b in ((-1.0, 0.5), (None, 1.0), (0.0, None))),
+    *(
+        Case("dropout", [(3, 4)], dict(p=p), linear=True, constants_after=(_mask[:, :n],))
+        for p, n in ((0.4, 4), (1, 1))
+    ),
     Case("where", [(3, 4), (4,)], constants=(_mask,), linear=True),
     Case("cast", [(3, 4)], dict(dtype=np.dtype(np.float64)), linear=True),
     *(
@@ -139,6 +159,10 @@ CASES: list[Case] = [
     avg((2, 3, 6, 7), (3, 2), (2, 2), (1, 1), ceil=True, include=False),
     avg((2, 3, 6, 7), (3, 3), (2, 2), (1, 1), ceil=True),
     *(adaptive((2, 3, 6, 7), cells) for cells in ((1, 1), (2, 3), (6, 7), (4, 9))),
+    *(
+        Case("adaptive_max_pool2d", [(2, 3, *size)], dict(index=adaptive_index(size, cells)), linear=True)
+        for size, cells in (((6, 7), (4, 3)), ((3, 2), (5, 2)))
+    ),
     *(Case("batch_norm", [s, s[1:2], s[1:2]], dict(eps=1e-5)) for s in ((6, 3), (4, 3, 5), (3, 4, 3, 2))),
     Case("batch_norm", [(5, 17, 9, 8), (17,), (17,)], dict(eps=1e-5), large=True),
     *(
@@ -147,6 +171,10 @@ CASES: list[Case] = [
     ),
     *(Case(op, [(2, 3, 4)], dict(axis=a)) for op in ("softmax", "log_softmax") for a in (0, 1, -1)),
     Case("cross_entropy", [(4, 5), (4, 5)], positive=True),
+    Case("binary_cross_entropy", [(3, 4), (3, 4)], probabilities=True),
+    *(Case("sigmoid_cross_entropy", [(3, 4), (3, 4)], dict(pos_weight=w)) for w in (1.0, np.array([0.5, 2, 3, 1]))),
+    *(Case("normalize", [(3, 4, 5)], dict(axes=axes, eps=1e-3)) for axes in ((2,), (-2, -1))),
+    *(Case("local_response_norm", [(2, 5, 3)], dict(size=n, alpha=0.3, beta=0.75, k=2.0)) for n in (1, 2, 3, 5, 12)),
 ]
 
 

@@ -100,6 +100,111 @@ def adaptive_avg_pool2d(x, rows, columns):
     return y
 
 
+def adaptive_max_pool2d(x, index):
+    N, C, H, W = x.shape
+    OH, OW = index[2].shape[0], index[3].shape[1]
+    y = np.zeros((N, C, OH, OW))
+    for n, c, i, j in np.ndindex(y.shape):
+        rows = range(i * H // OH, math.ceil((i + 1) * H / OH))
+        y[n, c, i, j] = max(x[n, c, h, w] for h in rows for w in range(j * W // OW, math.ceil((j + 1) * W / OW)))
+    return y
+
+
+def each(function, x):
+    return np.array([function(float(v)) for v in x.flat]).reshape(x.shape)
+
+
+def sigmoid(x):
+    return each(lambda v: 1 / (1 + math.exp(-v)), x)
+
+
+def erf(x):
+    return each(math.erf, x)
+
+
+def softplus(x, beta, threshold):
+    return each(lambda v: v if beta * v > threshold else math.log(1 + math.exp(beta * v)) / beta, x)
+
+
+def leaky_relu(x, slope):
+    y, slope = np.empty_like(x), np.broadcast_to(slope, x.shape)
+    for index in np.ndindex(x.shape):
+        y[index] = x[index] * (1 if x[index] > 0 else slope[index])
+    return y
+
+
+def elu(x, alpha):
+    return each(lambda v: v if v > 0 else alpha * (math.exp(v) - 1), x)
+
+
+def gelu(x):
+    return each(lambda v: v * (1 + math.erf(v / math.sqrt(2))) / 2, x)
+
+
+def gelu_tanh(x):
+    return each(lambda v: v / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))), x)
+
+
+def silu(x):
+    return each(lambda v: v / (1 + math.exp(-v)), x)
+
+
+def hardtanh(x, low, high):
+    return each(lambda v: low if v < low else high if v > high else v, x)
+
+
+def clip(x, low, high):
+    return hardtanh(x, -math.inf if low is None else low, math.inf if high is None else high)
+
+
+def hardswish(x):
+    return each(lambda v: 0.0 if v < -3 else v if v > 3 else v * (v + 3) / 6, x)
+
+
+def dropout(x, keep, p):
+    y = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        if np.broadcast_to(keep, x.shape)[index] and p < 1:
+            y[index] = x[index] / (1 - p)
+    return y
+
+
+def binary_cross_entropy(p, t):
+    y = np.empty_like(p)
+    for i in np.ndindex(p.shape):
+        y[i] = -t[i] * math.log(p[i]) - (1 - t[i]) * math.log(1 - p[i])
+    return y
+
+
+def sigmoid_cross_entropy(x, t, pos_weight):
+    w = np.broadcast_to(pos_weight, x.shape)
+    y, p = np.empty_like(x), sigmoid(x)
+    for i in np.ndindex(x.shape):
+        y[i] = -w[i] * t[i] * math.log(p[i]) - (1 - t[i]) * math.log(1 - p[i])
+    return y
+
+
+def normalize(x, axes, eps):
+    y = np.empty_like(x)
+    inner = [a % x.ndim for a in axes]
+    for index in np.ndindex(x.shape):
+        line = x[tuple(slice(None) if a in inner else i for a, i in enumerate(index))]
+        mean = math.fsum(line.flat) / line.size
+        var = math.fsum((v - mean) ** 2 for v in line.flat) / line.size
+        y[index] = (x[index] - mean) / math.sqrt(var + eps)
+    return y
+
+
+def local_response_norm(x, size, alpha, beta, k):
+    """The sum of Krizhevsky et al. 2012, section 3.3, with alpha / size for their alpha."""
+    y = np.empty_like(x)
+    for n, c, *rest in np.ndindex(x.shape):
+        first, last = max(0, c - size // 2), min(x.shape[1], c + (size - 1) // 2 + 1)
+        squares = sum(x[(n, j, *rest)] ** 2 for j in range(first, last))
+        y[(n, c, *rest)] = x[(n, c, *rest)] / (k + alpha / size * squares) ** beta
+    return y
+
+
 def batch_norm(x, gamma, beta, eps):
     """Algorithm 1, one channel at a time."""
     y = np.empty_like(x)

@@ -56,7 +56,7 @@ class DeviceArray:
         return len(self._memory)
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "lt", "le", "gt", "ge", "eq", "ne"):
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "lt", "le", "gt", "ge", "eq", "ne"):
     _operator = getattr(operator, f"__{_name}__")
     setattr(DeviceArray, f"__{_name}__", lambda x, y, f=_operator: lift(f(lower(x), lower(y))))
     setattr(DeviceArray, f"__r{_name}__", lambda x, y, f=_operator: lift(f(lower(y), lower(x))))

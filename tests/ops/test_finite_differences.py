@@ -59,9 +59,7 @@ def test_second_derivative(case):
         gradients = op.backward.text(dy, saved, case.needs)
         return float(sum(np.sum(gradients[i] * v) for i, v in zip(chosen, directions, strict=True)))
 
-    tensors = [minidl.tensor(a, requires_grad=i in chosen) if a is not None else None for i, a in enumerate(arrays)]
-    if case.constants:
-        tensors[0] = arrays[0]
+    tensors = [minidl.tensor(a, requires_grad=True) if i in chosen else a for i, a in enumerate(arrays)]
     dy_tensor = minidl.tensor(dy, requires_grad=True)
     inputs = [tensors[i] for i in chosen]
     gradients = autograd.grad(op(*tensors, **case.options), inputs, dy_tensor, create_graph=True)
