@@ -3,10 +3,12 @@
 Multiply-adds are those of convolutions and matrix products alone; biases, normalisation, activations and pooling are
 not counted. FLOPs are all arithmetic on elements:
 
-- a multiply-add is 2; a sum of k numbers is k; every +, -, *, /, comparison, exp, log, sqrt or power is 1 per element;
+- a multiply-add is 2; a sum of k numbers is k; every +, -, *, /, comparison, power, exp, log, sqrt, tanh or erf is 1
+  per element; an activation is its equation written in these (a sigmoid 4, its backward 3);
 - batch norm in training is 7 per element (mean 1, variance 3, (x - mean) scale + beta 3), its backward 9 (Σ dy: 1,
   Σ dy (x - mean): 3, dx = dy a + (x - mean) b + c: 5); in evaluation 3, and 1, 3 and 1 for dx, dgamma and dbeta;
-- what is computed once for a channel is left out; moving, padding, indexing and converting cost nothing;
+- what is computed once for a channel is left out; moving, padding, indexing, converting and the arithmetic of integers
+  cost nothing;
 - backward is what the sweep computes: the gradient of each input that needs one (so none by the network's input), and
   the sums of gradients that arrive from several places.
 """
@@ -14,6 +16,8 @@ not counted. FLOPs are all arithmetic on elements:
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 __all__ = ["Cost", "cost", "is_known"]
 
@@ -103,6 +107,18 @@ def adaptive_pool(call: Call) -> Cost:
     return Cost(forward=elements + call.n, backward=(elements + call.n) * call.needs[0])
 
 
+def adaptive_max_pool(call: Call) -> Cost:
+    """An operation for each place of a cell's grid; `index` holds rows (..., LH, LW) and columns of the cells."""
+    grids = [part.shape for part in call.options["index"] if hasattr(part, "shape")]
+    return Cost(forward=call.n * math.prod(np.broadcast_shapes(*grids)[-2:]), backward=call.n * call.needs[0])
+
+
+def response_norm(call: Call) -> Cost:
+    """Over `size` neighbours: x², Σ, α/n, k, a power and a product; and what the equation of dx has."""
+    size = call.options["size"]
+    return Cost(forward=(5 + size) * call.n, backward=(8 + size) * call.n * call.needs[0])
+
+
 def per_element(forward: int, *backward: int, of: str = "n") -> Callable[[Call], Cost]:
     """`forward` operations for each element, backward[i] for the gradient of input i, and what broadcasting adds."""
 
@@ -135,12 +151,18 @@ COSTS: dict[str, Callable[[Call], Cost]] = {
     **{"batch_norm": batch_norm, "batch_norm_inference": batch_norm_inference},
     "max_pool2d": lambda call: pool(call, divide=False),
     "avg_pool2d": lambda call: pool(call, divide=True),
-    "adaptive_avg_pool2d": adaptive_pool,
+    **{"adaptive_avg_pool2d": adaptive_pool, "adaptive_max_pool2d": adaptive_max_pool},
     **{"relu": per_element(1, 1), "absolute": per_element(1, 2), "negative": per_element(1, 1)},
     **{"exp": per_element(1, 1), "log": per_element(1, 1), "sqrt": per_element(1, 2)},
     **{"add": per_element(1, 0, 0), "subtract": per_element(1, 0, 1), "multiply": per_element(1, 1, 1)},
     **{"divide": per_element(1, 1, 4), "power": per_element(1, 3, 4)},
     **{"maximum": per_element(1, 2, 2), "minimum": per_element(1, 2, 2), "where": per_element(1, 0, 1, 1)},
+    **{"sigmoid": per_element(4, 3), "tanh": per_element(1, 3), "erf": per_element(1, 5), "expm1": per_element(1, 2)},
+    **{"softplus": per_element(5, 6), "leaky_relu": per_element(2, 2, 1), "elu": per_element(3, 4)},
+    **{"gelu": per_element(5, 11), "gelu_tanh": per_element(9, 19), "silu": per_element(5, 9)},
+    **{"hardtanh": per_element(2, 2), "clip": per_element(2, 2), "hardswish": per_element(5, 5)},
+    **{"dropout": per_element(2, 2), "normalize": per_element(6, 7), "local_response_norm": response_norm},
+    **{"binary_cross_entropy": per_element(8, 5, 5), "sigmoid_cross_entropy": per_element(12, 14, 10)},
     **{"sum": per_element(1, 0, of="x"), "amax": per_element(1, 3, of="x")},
     **{"softmax": per_element(5, 4), "log_softmax": per_element(5, 4)},
     "cross_entropy": per_element(7, 5, 2, of="x"),

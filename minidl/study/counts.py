@@ -6,7 +6,7 @@ from typing import Any
 
 from minidl.nn.module import Module
 from minidl.study.costs import Cost, is_known
-from minidl.study.trace import Operation, Trace, example_inputs, trace
+from minidl.study.trace import Operation, Trace, example_inputs, total_cost, trace
 
 __all__ = ["Counts", "OperationCount", "count", "counts_of", "per_example"]
 
@@ -73,8 +73,7 @@ def count(model: Module, input_size: Any, dtype: Any = None, batch_size: int | N
 def counts_of(model: Module, seen: Trace) -> Counts:
     """Count what was seen of a network."""
     operations = tuple(
-        OperationCount(o.name, o.modules[-1] if o.modules else "", o.output, *per_example([o], seen.examples))
-        for o in seen.operations
+        OperationCount(o.name, o.path, o.output, *per_example([o], seen.examples)) for o in seen.operations
     )
     total = per_example(seen.operations, seen.examples)
     return Counts(
@@ -90,5 +89,4 @@ def counts_of(model: Module, seen: Trace) -> Counts:
 
 def per_example(operations: Sequence[Operation], examples: int) -> Cost:
     """The cost of operations on a batch for one of its examples, rounded."""
-    total = sum((o.cost for o in operations), Cost())
-    return Cost(*(round(value / examples) for value in total))
+    return Cost(*(round(value / examples) for value in total_cost(operations)))

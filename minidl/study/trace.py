@@ -5,8 +5,8 @@ The network is left as it was: its buffers, training flags and the generator are
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,32 +19,47 @@ from minidl.primitives import is_floating
 from minidl.random import get_rng_state, set_rng_state
 from minidl.study.costs import Cost, cost
 from minidl.tensor import Tensor
-from minidl.watch import here, watch
+from minidl.watch import watch
 
-__all__ = ["ModuleCall", "Operation", "Trace", "example_inputs", "tensors_in", "trace"]
+__all__ = [
+    "ModuleCall",
+    "Operation",
+    "Trace",
+    "example_inputs",
+    "is_extent",
+    "tensors_in",
+    "total_cost",
+    "trace",
+    "unchanged",
+]
 
 
-@dataclass
+@dataclass(eq=False)
 class Operation:
-    """One call of an operation; `modules` are the paths of the modules that ran it, the outermost ("") first."""
+    """One call of an operation; `calls` are those of the modules that ran it, the outermost first."""
 
     name: str
-    modules: tuple[str, ...]
+    calls: "tuple[ModuleCall, ...]"
     shapes: tuple[tuple[int, ...], ...]
     output: tuple[int, ...]
     cost: Cost
     node: Node | None
 
+    @property
+    def path(self) -> str:
+        """The path of the innermost module."""
+        return self.calls[-1].path if self.calls else ""
 
-@dataclass
+
+@dataclass(eq=False)
 class ModuleCall:
-    """One call of a module, in the order in which calls end; `operations` are those that ran inside of it."""
+    """One call of a module; `depth` is the number of calls around it."""
 
     path: str
     module: Module
     depth: int
-    output: Any = None  # the output's shape, or a list of shapes where there are several Tensors
-    operations: list[Operation] = field(default_factory=list)
+    shapes: Sequence[tuple[int, ...]] = ()  # of the Tensors in its output
+    bytes: int = 0  # of the Tensors in its output
 
 
 @dataclass
@@ -60,9 +75,17 @@ class Trace:
         return [event for event in self.events if isinstance(event, Operation)]
 
     @property
+    def calls(self) -> list[ModuleCall]:
+        return [event for event in self.events if isinstance(event, ModuleCall)]
+
+    @property
     def examples(self) -> int:
         """Extent of the batch: axis 0 of the first input."""
         return self.inputs[0].shape[0] if self.inputs and self.inputs[0].ndim else 1
+
+
+def total_cost(operations: Iterable[Operation]) -> Cost:
+    return sum((operation.cost for operation in operations), Cost())
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -140,14 +163,13 @@ def unchanged(model: Module) -> Iterator[None]:
             buffer.memory.changes = changes  # the same bits again: what was saved of it is still good
 
 
-def trace(function: str, model: Module, inputs: Sequence[Any], around: Callable = contextlib.nullcontext) -> Trace:
+def trace(function: str, model: Module, inputs: Sequence[Any]) -> Trace:
     """Run the network once in the mode it is in, recording gradients' graph, and note what it calls.
 
     Args:
         function: named by errors.
         model: the network.
         inputs: what it is called with.
-        around: a context manager to run the pass in.
 
     Raises:
         ValueError: the network cannot take these inputs; the message tells where it failed, and the shapes up to there.
@@ -160,22 +182,18 @@ def trace(function: str, model: Module, inputs: Sequence[Any], around: Callable 
         running.append(ModuleCall(paths[id(module)], module, len(running)))
 
     def leave(module: Module, _: tuple, output: Any) -> None:
-        call = running.pop()
-        shapes = [tuple(t.shape) for t in tensors_in(output)]
-        call.output = shapes[0] if len(shapes) == 1 else shapes
+        while (call := running.pop()).module is not module:
+            pass  # calls that ended in an error which the network handled
+        call.shapes = [tuple(t.shape) for t in tensors_in(output)]
+        call.bytes = sum(t.numel() * t.dtype.itemsize for t in tensors_in(output))
         events.append(call)
 
     def see(operation: Any, given: tuple, options: dict, output: Tensor, saved: Any) -> None:
         shapes = tuple(tuple(getattr(getattr(x, "held", x), "shape", ())) for x in given)
         needs = output.node.needs if output.node is not None else ()
-        name = operation.__name__
-        modules = tuple(paths[id(m)] for m in here.modules if id(m) in paths)
-        seen = Operation(
-            name, modules, shapes, tuple(output.shape), cost(name, shapes, output.shape, needs, options), output.node
-        )
-        events.append(seen)
-        for call in running:
-            call.operations.append(seen)
+        counted = is_floating(output)  # the arithmetic of indices and counters is not
+        costs = cost(operation.__name__, shapes, output.shape, needs, options) if counted else Cost()
+        events.append(Operation(operation.__name__, tuple(running), shapes, tuple(output.shape), costs, output.node))
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(unchanged(model))
@@ -184,7 +202,6 @@ def trace(function: str, model: Module, inputs: Sequence[Any], around: Callable 
                 stack.callback(handle.remove)
         stack.enter_context(enable_grad())
         stack.enter_context(watch(see))
-        stack.enter_context(around())
         try:
             output = model(*inputs)
         except Exception as error:
@@ -212,9 +229,11 @@ def failure(function: str, inputs: Sequence[Any], running: list, events: list, e
     """Tell in which module forward failed, and the shapes up to there."""
     shown = ", ".join(str(tuple(x.shape)) for x in inputs if hasattr(x, "shape"))
     lines = []
-    for event in [e for e in events if isinstance(e, ModuleCall) and not list(e.module.children())][-8:]:
-        lines.append(f"  {event.path or type(event.module).__name__} ({type(event.module).__name__}): {event.output}")
+    for event in [e for e in events if isinstance(e, ModuleCall) and e.path and not list(e.module.children())][-8:]:
+        lines.append(f"  {event.path} ({type(event.module).__name__}): {', '.join(map(str, event.shapes))}")
     call = running[-1] if running else None
     where = f"{call.path} ({type(call.module).__name__})" if call and call.path else "its own forward"
     before = "\nshapes up to there (the last ones):\n" + "\n".join(lines) if lines else ""
-    return f"{function}: the network failed on input {shown or '()'} in {where}: {error}{before}"
+    return (
+        f"{function}: the network failed on input {shown or '()'} in {where}: {type(error).__name__}: {error}{before}"
+    )
