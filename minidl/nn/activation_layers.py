@@ -141,6 +141,9 @@ class Hardsigmoid(_Activation):
     def __init__(self, inplace: bool = False):
         super().__init__(inplace=inplace)
 
+    def extra_repr(self) -> str:
+        return ""
+
 
 class Hardswish(_Activation):
     """x hardsigmoid(x)."""
@@ -149,6 +152,9 @@ class Hardswish(_Activation):
 
     def __init__(self, inplace: bool = False):
         super().__init__(inplace=inplace)
+
+    def extra_repr(self) -> str:
+        return ""
 
 
 class Softplus(_Activation):

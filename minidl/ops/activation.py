@@ -123,7 +123,7 @@ def elu_forward(x, *, alpha):
 @kernel
 def elu_backward(dy, saved, needs):
     x, alpha = saved
-    return (dy * np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0))),)
+    return (np.where(x <= 0, dy * alpha * np.exp(np.minimum(x, 0)), dy),)
 
 
 @kernel
@@ -190,4 +190,4 @@ def hardswish_forward(x):
 @kernel
 def hardswish_backward(dy, x, needs):
     """dx = dy (x/3 + 1/2) between the kinks at -3 and 3, dy above, 0 below."""
-    return (np.where(x <= -3, 0, np.where(x >= 3, dy, dy * (x / 3 + 0.5))),)
+    return (np.where(x <= -3, 0, np.where(x < 3, dy * (x / 3 + 0.5), dy)),)

@@ -18,6 +18,7 @@ ROWS = {
     "tiny": [[1e-30, -1e-30, 0.0], [1e-38, 1e-30, -0.0]],
 }
 LABELS = [0, 2]
+TARGETS = [[0.0, 0.5, 1.0], [1.0, 0.0, 0.0]]
 FUNCTIONS = {
     "cross_entropy": lambda lib, F, x: F.cross_entropy(x, lib.tensor(LABELS)),
     "cross_entropy none": lambda lib, F, x: F.cross_entropy(x, lib.tensor(LABELS), reduction="none"),
@@ -29,6 +30,19 @@ FUNCTIONS = {
     "softmax": lambda lib, F, x: F.softmax(x, 1),
     "log_softmax": lambda lib, F, x: F.log_softmax(x, 1),
     "relu": lambda lib, F, x: F.relu(x),
+    **{
+        name: lambda lib, F, x, name=name: getattr(F, name)(x)
+        for name in (
+            *("sigmoid", "tanh", "leaky_relu", "elu", "gelu", "silu", "relu6", "hardtanh", "hardsigmoid", "hardswish"),
+            *("softplus", "logsigmoid", "mish"),
+        )
+    },
+    "tanh gelu": lambda lib, F, x: F.gelu(x, approximate="tanh"),
+    "clamp": lambda lib, F, x: x.clamp(-1, 2),
+    "bce": lambda lib, F, x: F.binary_cross_entropy_with_logits(x, lib.tensor(TARGETS, dtype=x.dtype)),
+    "local_response_norm": lambda lib, F, x: F.local_response_norm(x[None], 2),
+    "layer_norm": lambda lib, F, x: F.layer_norm(x, (3,)),
+    "adaptive_max_pool2d": lambda lib, F, x: F.adaptive_max_pool2d(x.reshape(1, 1, 2, 3), (1, 2)),
     "max_pool2d": lambda lib, F, x: F.max_pool2d(x.reshape(1, 1, 2, 3), 2, 1),
     "padded max_pool2d": lambda lib, F, x: F.max_pool2d(x.reshape(1, 1, 2, 3), 3, 2, 1),
     "avg_pool2d": lambda lib, F, x: F.avg_pool2d(x.reshape(1, 1, 2, 3), 2, 1),
@@ -39,6 +53,8 @@ FUNCTIONS = {
     "evaluated batch_norm": lambda lib, F, x: F.batch_norm(x, lib.zeros(3, dtype=x.dtype), lib.ones(3, dtype=x.dtype)),
 }
 APART = {
+    *(("gelu", row) for row in ("infinite", "both infinities")),  # PyTorch: inf in float64, NaN in float32; here inf
+    ("hardsigmoid", "NaN"),  # PyTorch's gradient is 0
     ("cross_entropy of probabilities", "minus infinity"),  # 0 ln 0 is 0 here, and NaN in PyTorch
     ("adaptive_avg_pool2d", "huge"),  # 1e30 - 1e30 + ...: what is left depends on the order of the sum
 }
