@@ -120,18 +120,18 @@ def no_broadcasting_sum(dy, saved, needs):
     return dx, dweight, dy[0]
 
 
+BATCH_NORM = dict(eps=1e-5), [(3, 2, 2, 2), (2,), (2,)]
 WRONG = {
     "a factor of 1.001": (with_backward(elementwise.exp_forward, factor), {}, [(3, 4)], {"x": 12}),
-    "a missing term of dx": (
-        with_backward(batch_norm.batch_norm_forward, missing_term), dict(eps=1e-5), [(3, 2, 2, 2), (2,), (2,)], {"x": 1},
-    ),
-    "a forgotten 1/m": (
-        with_backward(batch_norm.batch_norm_forward, forgotten_mean), dict(eps=1e-5), [(3, 2, 2, 2), (2,), (2,)], {"x": 1},
-    ),
+    "a missing term of dx": (with_backward(batch_norm.batch_norm_forward, missing_term), *BATCH_NORM, {"x": 1}),
+    "a forgotten 1/m": (with_backward(batch_norm.batch_norm_forward, forgotten_mean), *BATCH_NORM, {"x": 1}),
     "a dropped broadcasting sum": (
-        with_backward(linear.linear_forward, no_broadcasting_sum), {}, [(4, 3), (5, 3), (5,)], {"bias": 5},
+        with_backward(linear.linear_forward, no_broadcasting_sum),
+        {},
+        [(4, 3), (5, 3), (5,)],
+        {"bias": 5},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("mistake", WRONG)
