@@ -6,6 +6,7 @@ from minidl.nn.blocks import Bottleneck, ResidualBlock
 from minidl.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from minidl.nn.dropout import Dropout, Dropout2d
 from minidl.nn.elementwise_losses import BCELoss, BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, SmoothL1Loss
+from minidl.nn.folding import fold_batch_norm
 from minidl.nn.layers import Conv2d, Flatten, Identity, Linear, Unflatten
 from minidl.nn.losses import CrossEntropyLoss, KLDivLoss, NLLLoss
 from minidl.nn.module import Module, Parameter
@@ -51,6 +52,7 @@ __all__ = [
     "SmoothL1Loss",
     "Unflatten",
     "ZeroPad2d",
+    "fold_batch_norm",
     "functional",
     "init",
 ]

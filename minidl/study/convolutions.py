@@ -6,7 +6,6 @@
 4. Winograd: F(4x4, 3x3) or F(2x2, 5x5), fewer multiplications (minidl.kernels.cpu.winograd)
 """
 
-import html
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from minidl.kernels import use_kernels
 from minidl.kernels.algorithms import set_conv_algorithm
 from minidl.nn import functional as F
 from minidl.nn.geometry import as_pair
+from minidl.study.table import Table
 from minidl.tensor import Tensor
 
 __all__ = ["ConvolutionWays", "Way", "convolve_four_ways", "seven_loops"]
@@ -55,12 +55,11 @@ class Way:
 class ConvolutionWays(tuple[Way, ...]):
     """The ways that fit a convolution, the definition first; printed as a table."""
 
-    COLUMNS = ("way", "ms", "times as fast", "GFLOP/s", "largest difference")
     multiply_adds: int = 0
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """The table's cells."""
-        return [
+    def table(self) -> Table:
+        """The comparison as a table."""
+        rows = [
             (
                 way.name,
                 f"{way.milliseconds:.3g}",
@@ -70,21 +69,15 @@ class ConvolutionWays(tuple[Way, ...]):
             )
             for way in self
         ]
+        return Table(("way", ">ms", ">times as fast", ">GFLOP/s", ">largest difference"), rows)
 
     def __str__(self) -> str:
-        rows = [self.COLUMNS, *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(self.COLUMNS))]
-        return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        )
+        return str(self.table())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in self.COLUMNS)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in self.rows())
-        return f"<table><tr>{head}</tr>{body}</table>"
+        return self.table()._repr_html_()
 
 
 def convolve_four_ways(x: Any, weight: Any, stride: Any = 1, padding: Any = 0, repeats: int = 5) -> ConvolutionWays:

@@ -1,10 +1,11 @@
 """What a gradient check found: a table, its HTML, and the curve of the error against the step size."""
 
-import html
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from minidl.study.table import Table
 
 __all__ = ["GradcheckError", "GradcheckReport", "InputCheck"]
 
@@ -71,7 +72,17 @@ class GradcheckReport:
         rtol, atol: the tolerances. name: what was checked.
     """
 
-    COLUMNS = ("input", "shape", "checked", "worst at", "backward", "differences", "abs error", "rel error", "verdict")
+    COLUMNS = (
+        "input",
+        "shape",
+        ">checked",
+        "worst at",
+        ">backward",
+        ">differences",
+        ">abs error",
+        ">rel error",
+        "verdict",
+    )
 
     def __init__(self, problem: Any, checks: list[InputCheck], notes: list[str], rtol: float, atol: float):
         self._problem, self.checks, self.notes, self.rtol, self.atol = problem, checks, notes, rtol, atol
@@ -90,7 +101,7 @@ class GradcheckReport:
         table = []
         for c in self.checks:
             at = "" if c.worst is None else "[" + ", ".join(map(str, c.worst)) + "]"
-            numbers = [f"{c.backward: .6e}", f"{c.numeric: .6e}", f"{c.absolute:.1e}", f"{c.relative:.1e}"]
+            numbers = [f"{c.backward:.6e}", f"{c.numeric:.6e}", f"{c.absolute:.1e}", f"{c.relative:.1e}"]
             size = int(np.prod(c.shape))
             compared = c.checked + len(c.kinks)
             counted = f"{compared}" if compared >= size else f"{compared} of {size}"
@@ -110,27 +121,19 @@ class GradcheckReport:
                 lines.append(f"{c.name}: relative error {c.direction:.1e} along a random direction of all elements")
         return lines + self.notes
 
+    def table(self) -> Table:
+        """The report as a table."""
+        title = f"gradcheck of {self.name}: {'passed' if self else 'FAILED'} (relative tolerance {self.rtol:g})"
+        wrong = [i for i, check in enumerate(self.checks) if not check.passed]
+        return Table(self.COLUMNS, self.rows(), title, self.remarks(), wrong)
+
     def __str__(self) -> str:
-        rows = [self.COLUMNS, *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(self.COLUMNS))]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        verdict = "passed" if self else "FAILED"
-        head = f"gradcheck of {self.name}: {verdict} (relative tolerance {self.rtol:g})"
-        return "\n".join([head, lines[0], "-" * len(lines[0]), *lines[1:], *self.remarks()])
+        return str(self.table())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th style='text-align:left'>{html.escape(c)}</th>" for c in self.COLUMNS)
-        body = ""
-        for row, check in zip(self.rows(), self.checks, strict=True):
-            style = "" if check.passed else " style='background:rgba(214,39,40,.25)'"
-            cells = "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row)
-            body += f"<tr{style}>{cells}</tr>"
-        remarks = "".join(f"<div>{html.escape(line)}</div>" for line in self.remarks())
-        verdict = "passed" if self else "<b>FAILED</b>"
-        title = f"<div>gradcheck of {html.escape(self.name)}: {verdict}</div>"
-        return f"{title}<table><tr>{head}</tr>{body}</table>{remarks}"
+        return self.table()._repr_html_()
 
     def curve(self, name: str | None = None, steps: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Relative errors of the worst element of an input against the step size.

@@ -35,7 +35,7 @@ def test_seven_loops_by_hand():
 
 def test_the_table_has_a_line_for_each_way():
     ways = convolve_four_ways(images(1, 2, 5, 5), images(2, 2, 3, 3), repeats=1)
-    assert len(str(ways).splitlines()) == 1 + len(ways) and ways._repr_html_().count("<tr>") == 1 + len(ways)
+    assert len(str(ways).splitlines()) == 2 + len(ways) and ways._repr_html_().count("<tr>") == 1 + len(ways)
 
 
 def test_bad_shapes_are_named():
