@@ -13,6 +13,7 @@ from minidl.nn.module import Module, Parameter
 from minidl.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm
 from minidl.nn.padding import ConstantPad2d, ReflectionPad2d, ReplicationPad2d, ZeroPad2d
 from minidl.nn.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from minidl.nn.whitening import Whitening
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -51,6 +52,7 @@ __all__ = [
     "Sequential",
     "SmoothL1Loss",
     "Unflatten",
+    "Whitening",
     "ZeroPad2d",
     "fold_batch_norm",
     "functional",
