@@ -9,6 +9,7 @@ from minidl.creation import from_numpy, zeros
 from minidl.nn import functional as F
 from minidl.nn.checks import require
 from minidl.nn.module import Module
+from minidl.nn.norm import update_running
 from minidl.ops.whitening import whiten_backward, whiten_forward, whitening_matrix
 
 __all__ = ["Whitening", "whiten"]
@@ -98,7 +99,7 @@ class Whitening(Module):
             raise ValueError(f"Whitening: training needs 2 rows or more, got {m}")
         y, (*_, mean, cov) = _whiten.with_saved(x, mode=self.mode, eps=self.eps)
         for running, new in ((self.running_mean, mean), (self.running_cov, cov * (m / (m - 1)))):
-            F.update_running(running, new, self.momentum)
+            update_running(running, new, self.momentum)
         return y
 
     def extra_repr(self) -> str:

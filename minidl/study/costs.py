@@ -119,6 +119,13 @@ def response_norm(call: Call) -> Cost:
     return Cost(forward=(5 + size) * call.n, backward=(8 + size) * call.n * call.needs[0])
 
 
+def whiten(call: Call) -> Cost:
+    """Covariance and y = x Wᵀ: m D² multiply-adds each; eigendecomposition 9 D³; backward three products, 8 D³."""
+    m, D = call.shapes[0]
+    backward = (6 * m * D * D + 8 * D**3 + 2 * m * D) * call.needs[0]
+    return Cost(2 * m * D * D, 4 * m * D * D + 9 * D**3 + 2 * m * D, backward)
+
+
 def per_element(forward: int, *backward: int, of: str = "n") -> Callable[[Call], Cost]:
     """`forward` operations for each element, backward[i] for the gradient of input i, and what broadcasting adds."""
 
@@ -162,6 +169,7 @@ COSTS: dict[str, Callable[[Call], Cost]] = {
     **{"gelu": per_element(5, 11), "gelu_tanh": per_element(9, 19), "silu": per_element(5, 9)},
     **{"hardtanh": per_element(2, 2), "clip": per_element(2, 2), "hardswish": per_element(5, 5)},
     **{"dropout": per_element(2, 2), "normalize": per_element(6, 7), "local_response_norm": response_norm},
+    "whiten": whiten,
     **{"binary_cross_entropy": per_element(8, 5, 5), "sigmoid_cross_entropy": per_element(12, 14, 10)},
     **{"sum": per_element(1, 0, of="x"), "amax": per_element(1, 3, of="x")},
     **{"softmax": per_element(5, 4), "log_softmax": per_element(5, 4)},
