@@ -126,16 +126,15 @@ def html_of(view: View) -> str:
     align = ["left" if i < left else "right" for i in range(len(headings))]
 
     def row_of(tag: str, texts: Sequence[str], indent: int = 0) -> str:
-        styles = [f"text-align:{side}" for side in align]
-        styles[0] += f";padding-left:{0.5 + 1.2 * indent:.1f}em"
+        styles = [f"padding:0.1em 0.7em;text-align:{side}" for side in align]
+        styles[0] += f";padding-left:{0.7 + 1.2 * indent:.1f}em"
         parts = (f'<{tag} style="{s}">{html.escape(t)}</{tag}>' for s, t in zip(styles, texts, strict=True))
         return f"<tr>{''.join(parts)}</tr>"
 
     body = "\n".join(row_of("td", texts, row.indent) for row, texts in zip(view.rows, rows, strict=True))
     totals = "\n".join(
-        "<tr>"
-        f'<td style="text-align:left">{html.escape(label)}</td><td style="text-align:right">{html.escape(value)}</td>'
-        "</tr>"
+        f'<tr><td style="padding:0.1em 0.7em;text-align:left">{html.escape(label)}</td>'
+        f'<td style="padding:0.1em 0.7em;text-align:right">{html.escape(value)}</td></tr>'
         for group in view.totals
         for label, value in group
     )

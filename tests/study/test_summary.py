@@ -2,6 +2,7 @@
 
 import html.parser
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -156,6 +157,23 @@ def test_what_is_kept_for_backward_counts_each_memory_once():
     assert result.kept_bytes >= x + 2 * y
     nothing = summary(nn.Sequential(nn.ReLU()), (4,), verbose=False)
     assert nothing.kept_bytes == 0  # nothing needs a gradient
+
+
+def test_what_is_kept_for_backward_is_what_python_allocates():
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(256, 10)),
+    )
+    x = minidl.randn(4, 3, 64, 64)
+    with minidl.use_kernels(False):
+        model(x)
+        tracemalloc.start()
+        y = model(x)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        result = summary(model, input_data=x, verbose=False)
+    assert y.requires_grad
+    assert kept == pytest.approx(result.kept_bytes - 4 * x.numel(), rel=0.01)  # the image was there before
 
 
 class Pair(nn.Module):
