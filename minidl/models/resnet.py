@@ -63,19 +63,20 @@ class ResNet(Module):
         if depth not in LAYERS:
             raise ValueError(f"ResNet: depth must be one of {', '.join(map(str, LAYERS))}, got {depth!r}")
         block, counts = LAYERS[depth]
+        first, last = STAGES[0][1], STAGES[-1][1] * block.expansion
         if cifar_stem:
-            self.conv1 = conv3x3(in_channels, 64)
+            self.conv1 = conv3x3(in_channels, first)
         else:
-            self.conv1 = Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = BatchNorm2d(64)
+            self.conv1 = Conv2d(in_channels, first, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = BatchNorm2d(first)
         self.relu = ReLU()
         self.maxpool = Identity() if cifar_stem else MaxPool2d(kernel_size=3, stride=2, padding=1)
         options = {"stride_in_1x1": stride_in_1x1} if block is Bottleneck else {}
         self.layer1, self.layer2, self.layer3, self.layer4 = make_stages(
-            64, block, STAGES, counts, shortcut=shortcut, verbose=verbose, **options
+            first, block, STAGES, counts, shortcut=shortcut, verbose=verbose, **options
         )
         self.avgpool = AdaptiveAvgPool2d(1)
-        self.fc = Linear(512 * block.expansion, num_classes)
+        self.fc = Linear(last, num_classes)
         self.apply(he_init)
         if zero_init_residual:
             self.apply(zero_last_norm)

@@ -48,13 +48,14 @@ class ResNetCIFAR(Module):
         super().__init__()
         if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
             raise ValueError(f"ResNetCIFAR: blocks must be a positive integer, got {blocks!r}")
-        self.conv1 = conv3x3(in_channels, 16)
-        self.bn1 = BatchNorm2d(16)
+        first, last = STAGES[0][1], STAGES[-1][1]
+        self.conv1 = conv3x3(in_channels, first)
+        self.bn1 = BatchNorm2d(first)
         self.layer1, self.layer2, self.layer3 = make_stages(
-            16, ResidualBlock, STAGES, (blocks,) * 3, shortcut=shortcut, verbose=verbose
+            first, ResidualBlock, STAGES, (blocks,) * 3, shortcut=shortcut, verbose=verbose
         )
         self.avgpool = AdaptiveAvgPool2d(1)
-        self.fc = Linear(64, num_classes)
+        self.fc = Linear(last, num_classes)
         self.apply(he_init)
         if zero_init_residual:
             self.apply(zero_last_norm)
