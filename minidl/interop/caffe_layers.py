@@ -106,10 +106,11 @@ def check_size(fields: Fields, what: str, shape: Shape, most: int = MAX_ELEMENTS
 
 def filled(fields: Fields, module: Module, weight_filler: str, default: Callable[[Any], Any]) -> Module:
     """Draw a layer's weight (by `default` where the file has no filler) and its bias."""
-    fillers = {name: fields.message(name) if fields.has(name) else None for name in (weight_filler, "bias_filler")}
-    fill(module.weight, fillers[weight_filler], default)
-    if module.bias is not None:
-        fill(module.bias, fillers["bias_filler"], init.zeros_)
+    fill(module.weight, fields.message(weight_filler) if fields.has(weight_filler) else None, default)
+    if module.bias is None:
+        fields.ignore("bias_filler")
+    else:
+        fill(module.bias, fields.message("bias_filler") if fields.has("bias_filler") else None, init.zeros_)
     return module
 
 
