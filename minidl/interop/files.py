@@ -56,7 +56,7 @@ def load(path: str | os.PathLike, map_location: Any = None, *, weights_only: boo
             return _tensors(path, load_file(path)[0])
         try:
             return _read(file, size, head, path)
-        except (ValueError, OverflowError, struct.error) as error:
+        except (ValueError, OverflowError, struct.error, Warning) as error:  # a Warning, where those are errors
             raise ValueError(f"load: {os.fspath(path)}: {error}") from None
 
 

@@ -6,6 +6,7 @@ Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 import io
 import math
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 
@@ -16,8 +17,12 @@ from minidl.interop.zip_parts import read_part
 
 __all__ = ["read_arrays", "write_npz"]
 
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-HEADER = 70_000  # bytes in which an array's header must end; NumPy itself accepts 10,000 characters
+MAX_HEADER = 10_000  # bytes, as in NumPy
+_HEADER = re.compile(
+    r"\{\s*'descr':\s*'?(?P<dtype>.+?)'?,\s*'fortran_order':\s*(?P<fortran>True|False),"
+    r"\s*'shape':\s*\((?P<shape>[0-9, ]*)\)\s*,?\s*\}\s*"
+)
+_NUMBER = re.compile(r"[<>|=](b1|[iu][1248]|f[248])")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal content gives equal files
 
 
@@ -31,25 +36,23 @@ def read_arrays(archive: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo]) -> 
 
 
 def _array(name: str, raw: np.ndarray) -> np.ndarray:
-    file = io.BytesIO(raw[:HEADER])
-    try:
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
-            raise ValueError(f"version {version} of the format is for records")
-        shape, fortran, dtype = _HEADERS[version](file)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:  # Python's parser raises all of these
-        raise ValueError(f"part {name[:80]!r} is no array: {str(error)[:200]}") from None
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise ValueError(f"array {name[:80]!r} has dtype {str(dtype)[:80]}; only real numbers are read")
-    content = raw[file.tell() :]
-    sizes_ok = len(shape) <= 64 and all(type(n) is int and n >= 0 for n in shape)
-    if sizes_ok and math.prod(n or 1 for n in shape) * dtype.itemsize >= 2**63:  # NumPy refuses it, zeros or not
-        sizes_ok = False
-    if not sizes_ok or math.prod(shape) * dtype.itemsize != content.size:
-        raise ValueError(f"array {name[:80]!r}: {content.size:,} bytes are not shape {str(shape)[:80]} of {dtype}")
+    name = name[:80]
+    head = raw[:MAX_HEADER].tobytes()
+    width = {b"\x01": 2, b"\x02": 4, b"\x03": 4}.get(head[6:7], 0)
+    start = 8 + width + int.from_bytes(head[8 : 8 + width], "little")
+    header = _HEADER.fullmatch(head[8 + width : start].decode("latin1"))
+    if head[:6] != b"\x93NUMPY" or start > len(head) or header is None:
+        raise ValueError(f"part {name!r} is no array")
+    if not _NUMBER.fullmatch(header["dtype"]):
+        raise ValueError(f"array {name!r} has dtype {header['dtype'][:80]}; only real numbers are read")
+    dtype, shape = np.dtype(header["dtype"]), tuple(int(n) for n in header["shape"].split(",") if n.strip())
+    content = raw[start:]
+    bytes_of_ones = math.prod(n or 1 for n in shape) * dtype.itemsize  # NumPy refuses overflow even with zeros
+    if len(shape) > 64 or bytes_of_ones >= 2**63 or math.prod(shape) * dtype.itemsize != content.size:
+        raise ValueError(f"array {name!r}: {content.size:,} bytes are not shape {str(shape)[:80]} of {dtype}")
     if dtype == np.bool_ and content.size and content.max() > 1:
-        raise ValueError(f"array {name[:80]!r}: a bool must be 0 or 1, found {content.max()}")
-    numbers = content.view(dtype).reshape(shape, order="F" if fortran else "C")
+        raise ValueError(f"array {name!r}: a bool must be 0 or 1, found {content.max()}")
+    numbers = content.view(dtype).reshape(shape, order="F" if header["fortran"] == "True" else "C")
     return np.array(numbers, dtype.newbyteorder("="), order="C")
 
 

@@ -16,11 +16,11 @@ from minidl.creation import from_numpy
 from minidl.data.restricted_pickle import NUMPY_GLOBALS, Allowed, loads
 from minidl.tensor import Tensor
 
-__all__ = ["Storage", "Storages", "load_pickle"]
+__all__ = ["MAX_OPCODES", "Kind", "Storages", "load_pickle"]
 
 MAX_EXPANDED = 2**24  # elements of a Tensor that repeats its storage by strides of 0
 MAX_DEPTH = 100  # of lists and dicts within each other
-MAX_VALUES = 2_000_000  # values met on a walk over the result, repeated ones counted each time
+MAX_OPCODES = 1_000_000  # a network of 1,202 layers with Adam's state takes half of them
 
 
 @dataclass(frozen=True)
@@ -109,20 +109,20 @@ def load_pickle(content: bytes, storages: Storages | None = None) -> Any:
         ValueError: it names anything else (the message says what), is damaged, or is nested beyond reason.
     """
     persistent = None if storages is None else storages.persistent
-    value = loads(content, "its pickle", _GLOBALS, persistent, text=True)
-    _check_nesting(value)
+    value = loads(content, "its pickle", _GLOBALS, persistent, MAX_OPCODES, text=True)
+    _check_nesting(value, min(MAX_OPCODES, 100_000 + 2 * len(content)))  # a value takes a byte or more if not repeated
     return value
 
 
-def _check_nesting(value: Any) -> None:
+def _check_nesting(value: Any, most: int) -> None:
     """Refuse what could not be walked or printed: cycles, and lists of lists that repeat each other."""
     waiting, met = [(value, 0)], 0
     while waiting:
         value, depth = waiting.pop()
         items = value.values() if type(value) is dict else value if type(value) in (list, tuple) else ()
         met += len(items)
-        if depth > MAX_DEPTH or met > MAX_VALUES:
-            raise ValueError(f"values are nested deeper than {MAX_DEPTH}, or more than {MAX_VALUES:,} with repetitions")
+        if depth > MAX_DEPTH or met > most:
+            raise ValueError(f"values are nested deeper than {MAX_DEPTH}, or more than {most:,} with repetitions")
         waiting.extend((item, depth + 1) for item in items if type(item) in (dict, list, tuple))
 
 

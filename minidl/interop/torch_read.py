@@ -22,13 +22,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from minidl.interop.torch_pickle import Kind, Storages, load_pickle
+from minidl.interop.torch_pickle import MAX_OPCODES, Kind, Storages, load_pickle
 from minidl.interop.zip_parts import read_part
 
 __all__ = ["LEGACY_MAGIC", "read_legacy", "read_parts"]
 
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number 0x1950a86a20f9469cfc6c as a pickle's last two opcodes
-MAX_OPCODES = 2_000_000
 _ORDERS = {b"little": "<", b"big": ">"}
 
 

@@ -32,6 +32,8 @@ def open_parts(file: BinaryIO, size: int) -> Iterator[tuple[zipfile.ZipFile, dic
             for name, info in parts.items():
                 if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
                     raise ValueError(f"a part is named {name[:80]!r}, which points out of the archive")
+                if not 0 <= info.header_offset < size:
+                    raise ValueError(f"part {name[:80]!r} is said to begin at byte {info.header_offset:,} of {size:,}")
                 if info.flag_bits & ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(f"part {name[:80]!r} is encrypted, or packed by an unknown method")
             total = sum(info.file_size for info in parts.values())
