@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from minidl.models.registry import register_model
-from minidl.nn import Conv2d, Dropout, Identity, Linear, Module, init
-from minidl.nn import functional as F
+from minidl.nn import Conv2d, Dropout, Identity, Linear, MaxPool2d, Module, ReLU, init
+from minidl.nn.checks import positive
 
 __all__ = ["LeNet", "LeNetCaffe", "lenet", "lenet_caffe", "lenet_dropout"]
 
@@ -29,6 +29,7 @@ class LeNet(Module):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 1, keep_prob: float = 1.0, image_size: int = 28):
         super().__init__()
+        positive("LeNet", num_classes=num_classes, in_channels=in_channels)
         if isinstance(keep_prob, bool) or not isinstance(keep_prob, int | float) or not 0 < keep_prob <= 1:
             raise ValueError(f"LeNet: keep_prob must be a number in (0, 1], got {keep_prob!r}")
         if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 4 or image_size % 4:
@@ -43,13 +44,14 @@ class LeNet(Module):
             init.constant_(layer.bias, 1.0)
         init.kaiming_normal_(self.fc2.weight, nonlinearity="linear")
         init.zeros_(self.fc2.bias)
+        self.relu, self.pool = ReLU(), MaxPool2d(2)
         self.dropout = Dropout(1 - keep_prob) if keep_prob < 1 else Identity()
 
     def forward(self, x: Any) -> Any:
         check_image(x, self.image_size)
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        return self.fc2(self.dropout(F.relu(self.fc1(x.flatten(1)))))
+        x = self.pool(self.relu(self.conv1(x)))
+        x = self.pool(self.relu(self.conv2(x)))
+        return self.fc2(self.dropout(self.relu(self.fc1(x.flatten(1)))))
 
 
 class LeNetCaffe(Module):
@@ -65,6 +67,7 @@ class LeNetCaffe(Module):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 1):
         super().__init__()
+        positive("LeNetCaffe", num_classes=num_classes, in_channels=in_channels)
         self.conv1 = Conv2d(in_channels, 20, kernel_size=5)
         self.conv2 = Conv2d(20, 50, kernel_size=5)
         self.ip1 = Linear(50 * 4 * 4, 500)
@@ -73,12 +76,13 @@ class LeNetCaffe(Module):
             bound = math.sqrt(3 / math.prod(layer.weight.shape[1:]))
             init.uniform_(layer.weight, -bound, bound)
             init.zeros_(layer.bias)
+        self.relu, self.pool = ReLU(), MaxPool2d(2)
 
     def forward(self, x: Any) -> Any:
         check_image(x, 28)
-        x = F.max_pool2d(self.conv1(x), 2)
-        x = F.max_pool2d(self.conv2(x), 2)
-        return self.ip2(F.relu(self.ip1(x.flatten(1))))
+        x = self.pool(self.conv1(x))
+        x = self.pool(self.conv2(x))
+        return self.ip2(self.relu(self.ip1(x.flatten(1))))
 
 
 def _lenet(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> LeNet:

@@ -36,7 +36,7 @@ def get_model(name: str, **options: Any) -> Module:
         ValueError: there is no network of that name, or an option has a value that does not fit.
         TypeError: the network has no such option.
     """
-    if name not in _builders:
+    if not isinstance(name, str) or name not in _builders:
         close = difflib.get_close_matches(str(name), _builders, n=4)
         known = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(_builders)}"
         raise ValueError(f"get_model: there is no model {name!r}; {known}")

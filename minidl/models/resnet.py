@@ -7,6 +7,7 @@ from minidl.models.registry import register_model
 from minidl.models.residual import make_stages, zero_last_norm
 from minidl.nn import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Identity, Linear, MaxPool2d, Module, ReLU
 from minidl.nn.blocks import Bottleneck, ResidualBlock, conv3x3
+from minidl.nn.checks import positive
 
 __all__ = ["ResNet", "plain18", "plain34", "resnet101", "resnet152", "resnet18", "resnet34", "resnet50"]
 __all__ += ["resnet18_cifar", "resnet34_cifar", "resnet50_cifar"]
@@ -62,6 +63,7 @@ class ResNet(Module):
         super().__init__()
         if depth not in LAYERS:
             raise ValueError(f"ResNet: depth must be one of {', '.join(map(str, LAYERS))}, got {depth!r}")
+        positive("ResNet", num_classes=num_classes, in_channels=in_channels)
         block, counts = LAYERS[depth]
         first, last = STAGES[0][1], STAGES[-1][1] * block.expansion
         if cifar_stem:

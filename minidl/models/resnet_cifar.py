@@ -5,9 +5,9 @@ from typing import Any
 from minidl.models.initialization import he_init
 from minidl.models.registry import register_model
 from minidl.models.residual import make_stages, zero_last_norm
-from minidl.nn import AdaptiveAvgPool2d, BatchNorm2d, Linear, Module
-from minidl.nn import functional as F
+from minidl.nn import AdaptiveAvgPool2d, BatchNorm2d, Linear, Module, ReLU
 from minidl.nn.blocks import ResidualBlock, conv3x3
+from minidl.nn.checks import positive
 
 __all__ = ["ResNetCIFAR", "plain20", "plain32", "plain44", "plain56"]
 __all__ += ["resnet110", "resnet1202", "resnet20", "resnet32", "resnet44", "resnet56"]
@@ -46,11 +46,11 @@ class ResNetCIFAR(Module):
         verbose: bool = False,
     ):
         super().__init__()
-        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
-            raise ValueError(f"ResNetCIFAR: blocks must be a positive integer, got {blocks!r}")
+        positive("ResNetCIFAR", blocks=blocks, num_classes=num_classes, in_channels=in_channels)
         first, last = STAGES[0][1], STAGES[-1][1]
         self.conv1 = conv3x3(in_channels, first)
         self.bn1 = BatchNorm2d(first)
+        self.relu = ReLU()
         self.layer1, self.layer2, self.layer3 = make_stages(
             first, ResidualBlock, STAGES, (blocks,) * 3, shortcut=shortcut, verbose=verbose
         )
@@ -61,7 +61,7 @@ class ResNetCIFAR(Module):
             self.apply(zero_last_norm)
 
     def forward(self, x: Any) -> Any:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(self.avgpool(x).flatten(1))
 

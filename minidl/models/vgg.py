@@ -17,6 +17,7 @@ from minidl.nn import (
     Sequential,
     init,
 )
+from minidl.nn.checks import positive
 
 __all__ = ["VGG", "VGGCIFAR", "vgg11", "vgg11_bn", "vgg11_cifar", "vgg11_lrn", "vgg11_lrn_bn"]
 __all__ += ["vgg13", "vgg13_bn", "vgg13_cifar", "vgg16", "vgg16_bn", "vgg16_c", "vgg16_c_bn", "vgg16_cifar"]
@@ -78,6 +79,7 @@ class VGG(Module):
         dropout: float = 0.5,
     ):
         super().__init__()
+        positive("VGG", num_classes=num_classes, in_channels=in_channels)
         self.features = features(configuration, in_channels, batch_norm)
         self.avgpool = AdaptiveAvgPool2d(7)
         self.classifier = Sequential(
@@ -106,6 +108,7 @@ class VGGCIFAR(Module):
 
     def __init__(self, configuration: str, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
+        positive("VGGCIFAR", num_classes=num_classes, in_channels=in_channels)
         self.features = features(configuration, in_channels, batch_norm=True)
         self.avgpool = AdaptiveAvgPool2d(1)
         self.classifier = Linear(512, num_classes)

@@ -3,8 +3,9 @@
 from typing import Any
 
 from minidl.nn import functional as F
+from minidl.nn.activation_layers import ReLU
 from minidl.nn.containers import Sequential
-from minidl.nn.layers import Conv2d, Identity, ReLU
+from minidl.nn.layers import Conv2d, Identity
 from minidl.nn.module import Module
 from minidl.nn.norm import BatchNorm2d
 
