@@ -1,0 +1,106 @@
+"""Recording how a network learns: activations and gradients by layer and step, and what the steps do to the weights."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minidl.nn.module import Module
+from minidl.study.recording import QUANTILES, Recording
+from minidl.tensor import Tensor
+from minidl.watch import here, watch
+
+__all__ = ["Recorder"]
+
+SAMPLE = 1 << 16  # numbers of an array, rows of channels evenly strided, that stand for all
+FEW = 1 << 12  # of them that quantiles and histograms are made of
+RECORDED = ("conv2d", "linear", "batch_norm", "batch_norm_inference", "relu", "sigmoid", "tanh")
+
+
+class Recorder:
+    """Record training steps of a model: `with recorder.step(): loss.backward(); optimizer.step()`.
+
+    On every `every`-th step each chosen operation's output and the gradient by it are summed up: the norm, and from an
+    even sample of about 65,536 numbers mean, standard deviation, quantiles, a histogram, and the fraction of channels
+    that are 0 (dead units). After the step each parameter's gradient norm, norm, and the ratio of update to norm are
+    noted. Steps in between cost next to nothing.
+
+    Args:
+        model: the network.
+        every: record one of so many steps, beginning with the first.
+        operations: names of the operations whose outputs are recorded.
+        bins: of the histograms.
+
+    Attributes:
+        recording: what was recorded, with plots (see `minidl.study.recording.Recording`).
+    """
+
+    def __init__(self, model: Module, every: int = 10, operations: Sequence[str] = RECORDED, bins: int = 64):
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"Recorder: every must be a positive integer, got {every!r}")
+        self.model, self.every, self.operations = model, every, tuple(operations)
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.recording, self.steps = Recording(bins=bins), 0
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Count a step, and record what happens inside if its turn has come."""
+        number, self.steps = self.steps, self.steps + 1
+        if number % self.every:
+            yield
+            return
+        before = {name: p.array.copy() for name, p in self.model.named_parameters()}
+        self.recording.begin(number)
+        met: dict[str, int] = {}
+
+        def look(op: Any, inputs: tuple, options: dict, output: Tensor, saved: Any) -> None:
+            if op.__name__ in self.operations and (name := self.name_of(op.__name__, met)) is not None:
+                self.note("activation", name, output)
+                if output.requires_grad:
+                    output.register_hook(lambda dy: self.note("gradient", name, dy))
+
+        with watch(look):
+            yield
+        for name, p in self.model.named_parameters():
+            norm = float(np.linalg.norm(before[name]))
+            change = float(np.linalg.norm(p.array - before[name]))
+            gradient = np.nan if p.grad is None else float(np.linalg.norm(p.grad.array))
+            self.recording.add_parameter(name, norm, gradient, change / norm if norm else np.nan)
+
+    def note(self, kind: str, name: str, values: Tensor) -> None:
+        self.recording.add(kind, name, summary(values.array, self.recording.bins))
+
+    def name_of(self, operation: str, met: dict[str, int]) -> str | None:
+        """The path of the module that runs, with the operation where the module runs others too; None outside."""
+        path = next((self.names[id(m)] for m in reversed(here.modules) if id(m) in self.names), None)
+        if path is None:
+            return None
+        module = here.modules[-1]
+        name = f"{path}:{operation}" if module._modules or not path else path
+        met[name] = met.get(name, 0) + 1
+        return name if met[name] == 1 else f"{name}#{met[name]}"
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the recording to a file; see `Recording.save`."""
+        self.recording.save(path)
+
+
+def summary(x: np.ndarray, bins: int) -> dict[str, Any]:
+    """Norm, and of a sample: mean, standard deviation, quantiles, histogram, fraction of channels that are 0."""
+    rows = (x.transpose(0, 2, 3, 1) if x.ndim == 4 else x).reshape(-1, x.shape[1] if x.ndim > 1 else 1)
+    flat, sampled = rows.reshape(-1), rows[:: max(1, rows.size // SAMPLE)]
+    some = sampled.reshape(-1)[:: max(1, sampled.size // FEW)]
+    some = some[np.isfinite(some)]
+    some = some if some.size else np.zeros(1, x.dtype)
+    counts, edges = np.histogram(some, bins)
+    return {
+        "norm": float(np.sqrt(np.vdot(flat, flat))),
+        "mean": float(sampled.mean(dtype=np.float64)),
+        "std": float(sampled.std(dtype=np.float64)),
+        "quantiles": np.quantile(some, QUANTILES),
+        "histogram": counts,
+        "edges": (float(edges[0]), float(edges[-1])),
+        "dead": float(np.mean(~sampled.any(axis=0))),
+    }

@@ -1,0 +1,127 @@
+"""Recording training: the figures against NumPy's, the file, the pictures, and that training does not notice."""
+
+import numpy as np
+import pytest
+
+import minidl
+import minidl.nn.functional as F
+from minidl import nn
+from minidl.study.recorder import Recorder
+from minidl.study.recording import QUANTILES, Recording
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.bn(self.conv(x))).mean((2, 3)))
+
+
+def train(steps, every=None):
+    minidl.manual_seed(0)
+    model, rng = Small(), np.random.default_rng(0)
+    optimizer = minidl.optim.SGD(model.parameters(), lr=0.1)
+    recorder = Recorder(model, every or steps + 1)
+    x, y = minidl.from_numpy(rng.standard_normal((8, 2, 5, 5)).astype(np.float32)), minidl.tensor(np.arange(8) % 3)
+    for _ in range(steps):
+        if every is None:
+            step(model, optimizer, x, y)
+        else:
+            with recorder.step():
+                step(model, optimizer, x, y)
+    return model, recorder.recording, x
+
+
+def step(model, optimizer, x, y):
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
+def test_every_third_step_is_recorded_by_layer():
+    _, recording, _ = train(7, every=3)
+    assert recording.steps == [0, 3, 6]
+    assert list(recording.layers["activation"]) == ["conv", "bn", ":relu", "fc"]
+    assert sorted(recording.layers["gradient"]) == sorted(recording.layers["activation"])
+    assert list(recording.parameters) == [name for name, _ in Small().named_parameters()]
+    assert recording.layer("activation", "conv")["quantiles"].shape == (3, len(QUANTILES))
+
+
+def test_training_does_not_notice():
+    plain, recorded = (train(5, every)[0].state_dict() for every in (None, 1))
+    for name, value in plain.items():
+        np.testing.assert_array_equal(value.numpy(), recorded[name].numpy(), err_msg=name)
+
+
+def test_figures_are_those_of_numpy():
+    minidl.manual_seed(0)
+    model, (_, recording, x) = Small(), train(1, every=1)
+    y = model.conv(x).detach().numpy()
+    found = {name: values[0] for name, values in recording.layer("activation", "conv").items()}
+    np.testing.assert_allclose([found["mean"], found["std"]], [y.mean(), y.std()], rtol=1e-5)
+    np.testing.assert_allclose(found["norm"], np.linalg.norm(y), rtol=1e-5)
+    np.testing.assert_allclose(found["quantiles"], np.quantile(y, QUANTILES), rtol=1e-5)
+    assert found["histogram"].sum() == y.size and found["dead"] == 0
+    weight = recording.parameters["fc.weight"]
+    update = 0.1 * weight["gradient"][0] / weight["norm"][0]
+    assert weight["update"][0] == pytest.approx(update, rel=1e-4)
+
+
+def test_dead_units_are_counted_by_channel():
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU())
+    with minidl.no_grad():
+        model[0].weight.fill_(0)
+        model[0].bias.copy_(minidl.tensor([1.0, -1.0, -1.0, 2.0]))
+    recorder = Recorder(model)
+    with recorder.step():
+        model(minidl.randn(3, 1, 2, 2)).sum().backward()
+    assert recorder.recording.layer("activation", "1")["dead"].tolist() == [0.5]
+
+
+def test_files_hold_everything(tmp_path):
+    _, recording, _ = train(4, every=2)
+    recording.save(tmp_path / "run.npz")
+    loaded = Recording.load(tmp_path / "run.npz")
+    assert loaded.steps == recording.steps and loaded.bins == recording.bins
+    assert loaded.layers.keys() == recording.layers.keys() and loaded.parameters.keys() == recording.parameters.keys()
+    for kind, layers in recording.layers.items():
+        for layer in layers:
+            for name, values in recording.layer(kind, layer).items():
+                np.testing.assert_array_equal(loaded.layer(kind, layer)[name], values)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not a recording"])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "run.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="not a recording of minidl"):
+        Recording.load(tmp_path / "run.npz")
+
+
+def test_pictures():
+    _, recording, _ = train(4, every=1)
+    assert len(recording.ribbons().axes) == 4
+    assert len(recording.histograms("bn", "gradient", count=3).get_yticks()) == 3
+    line = recording.by_depth().lines[0]
+    assert len(line.get_xdata()) == 4 and np.all(line.get_ydata() > 0)
+    assert len(recording.update_ratios().lines) == 3 + 1
+    recording.dead_units()
+    matplotlib.pyplot.close("all")
+
+
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda r: Recorder(Small(), every=0), "every must be"),
+        (lambda r: r.layer("weights", "conv"), "kind must be"),
+        (lambda r: r.layer("activation", "nothing"), "there are conv, bn"),
+        (lambda r: r.by_depth("magic"), "statistic must be"),
+    ],
+)
+def test_errors(call, text):
+    with pytest.raises(ValueError, match=text):
+        call(train(1, every=1)[1])
