@@ -33,3 +33,11 @@ def test_train_cifar10_on_the_real_files(tmp_path, monkeypatch, capsys):
     run(monkeypatch, tmp_path, "train_cifar10.py", "--data", os.environ["MINIDL_DATA"], "--limit", "40")
     lines = capsys.readouterr().out.splitlines()
     assert "CIFAR10" in lines[0] and lines[-1].startswith("test accuracy: ")
+
+
+@pytest.mark.skipif("MINIDL_DATA" not in os.environ, reason="needs the real MNIST ($MINIDL_DATA)")
+def test_train_caffe_net(tmp_path, monkeypatch, capsys):
+    run(monkeypatch, tmp_path, "train_caffe_net.py", "--data", os.environ["MINIDL_DATA"], "--limit", "200")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "LeNet, phase TRAIN, 431,080 parameters"
+    assert re.fullmatch(r"test accuracy: \d+\.\d\d %", lines[-1])

@@ -6,9 +6,8 @@ from typing import Any
 
 import minidl
 from minidl.cli.common import add_command, add_machine_options, apply_machine_options, load_run, percent
-from minidl.models import get_model
 from minidl.nn import CrossEntropyLoss
-from minidl.training import evaluate, evaluation_loader, load_dataset
+from minidl.training import build_model, evaluate, evaluation_loader, load_dataset
 
 _EXAMPLES = """\
   minidl eval runs/resnet20-cifar10-1
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     apply_machine_options(args)
     _, checkpoint, recipe = load_run(args.checkpoint)
     dataset = load_dataset(recipe, args.split, args.data or checkpoint.configuration.get("data"))
-    model = get_model(recipe.model, num_classes=len(dataset.classes), in_channels=dataset.data.shape[3])
+    model = build_model(recipe, dataset)
     checkpoint.restore(model)
     with minidl.use_kernels(recipe.kernels), minidl.set_conv_algorithm(recipe.conv_algorithm):
         criterion = CrossEntropyLoss(label_smoothing=recipe.label_smoothing)

@@ -19,6 +19,7 @@ from minidl.cli.common import (
     positive,
 )
 from minidl.data import find
+from minidl.interop.prototxt import read_source
 from minidl.kernels.algorithms import ALGORITHMS
 from minidl.models import list_models
 from minidl.training import Checkpoint, Recipe, build, evaluate, evaluation_loader, fit, load_dataset, plot_curves
@@ -29,12 +30,13 @@ _EXAMPLES = """\
   minidl train --dataset cifar10 --data DIR --epochs 10    the real thing
   minidl train --limit 500 --epochs 1                      a quick try
   minidl train --schedule multistep --milestones 80 120 --lr 0.1 --epochs 160
+  minidl train --net lenet.prototxt --dataset mnist        a network of Caffe's
   minidl train --resume runs/resnet20-cifar10-1            go on; the same weights as without the interruption"""
 
 # What a resumed run may not change: the option's name -> the recipe's.
 _CHOICES = ("dataset", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "label_smoothing")
 _CHOICES += ("schedule", "milestones", "seed", "holdout", "limit", "padding", "padding_mode")
-_CHOICES += ("flip", "kernels", "conv_algorithm")
+_CHOICES += ("flip", "kernels", "conv_algorithm", "net")
 
 
 def add_parser(commands: Any) -> None:
@@ -46,7 +48,14 @@ def add_parser(commands: Any) -> None:
         choices=["auto", *DEFAULTS],
         help="auto takes CIFAR-10 if it finds it, else Shapes10 (default: auto)",
     )
-    what.add_argument("--model", choices=list_models(), help="(default: resnet20)")
+    network = what.add_mutually_exclusive_group()
+    network.add_argument("--model", choices=list_models(), help="(default: resnet20)")
+    network.add_argument(
+        "--net",
+        type=Path,
+        metavar="FILE",
+        help="a Caffe prototxt from data to SoftmaxWithLoss; batch size and learning rate (0.01) are then its own",
+    )
     what.add_argument("--epochs", type=positive, metavar="N", help=f"passes over the data (default: {_each('epochs')})")
     what.add_argument(
         "--batch-size", type=positive, metavar="N", help=f"images per step (default: {_each('batch_size')})"
@@ -152,7 +161,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         choices.setdefault("schedule", "multistep")
     try:
         recipe = Recipe.of(dataset, **choices)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise UsageError(str(error)) from error
     if dataset == "cifar10" and args.epochs is None:
         print(f"{recipe.epochs} epoch, for a first look; `--epochs 10` gives the real result")
@@ -163,8 +172,11 @@ def _refuse_contradictions(args: argparse.Namespace, recipe: Recipe) -> None:
     for name in _CHOICES:
         given, stored = getattr(args, name), getattr(recipe, name)
         given = tuple(given) if isinstance(given, list) else given
+        if name == "net" and given is not None:
+            given = read_source(given)[0]
         if given is not None and given != stored and (name, given) != ("dataset", "auto"):
             option = "no-kernels" if name == "kernels" else name.replace("_", "-")
+            stored = "of another text" if name == "net" else stored
             raise UsageError(
                 f"--{option} contradicts the run's recipe ({name} {stored}); a resumed run keeps its recipe"
             )

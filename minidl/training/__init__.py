@@ -6,7 +6,7 @@ from minidl.training.fit import evaluate, fit, latest_checkpoint
 from minidl.training.interrupt import TrainingInterrupted
 from minidl.training.log import read_log, write_log
 from minidl.training.metrics import Metrics, topk_accuracy
-from minidl.training.recipe import Parts, Recipe, build, evaluation_loader, load_dataset
+from minidl.training.recipe import Parts, Recipe, build, build_model, evaluation_loader, load_dataset
 
 __all__ = [
     "Checkpoint",
@@ -15,6 +15,7 @@ __all__ = [
     "Recipe",
     "TrainingInterrupted",
     "build",
+    "build_model",
     "evaluate",
     "evaluation_loader",
     "fit",

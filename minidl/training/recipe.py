@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from minidl.data import (
     Shapes10,
     find,
 )
+from minidl.interop.caffe import from_prototxt
+from minidl.interop.prototxt import read_source
 from minidl.kernels.algorithms import ALGORITHMS
 from minidl.models import get_model, list_models
 from minidl.nn import CrossEntropyLoss, Module
@@ -35,6 +38,7 @@ __all__ = [
     "Parts",
     "Recipe",
     "build",
+    "build_model",
     "evaluation_loader",
     "load_dataset",
 ]
@@ -58,6 +62,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"holdout": 1000, "padding": 2, "padding_mode": "constant", "flip": "none"},
     },
 }
+IMAGE_SHAPES = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28), "shapes10": (3, 32, 32)}  # (C, H, W)
+NET_LR = 0.01  # of a prototxt: Caffe's usual one; such nets often have no batch norm
 SHAPES10_IMAGES = 10_000  # to train on; those held out come on top
 
 SPLIT_SEED = 0  # the same images are held out whatever the run's seed, so that runs can be compared
@@ -70,7 +76,7 @@ class Recipe:
 
     Attributes:
         dataset: "cifar10", "mnist" or "shapes10".
-        model: a name of `minidl.models.list_models()`.
+        model: a name of `minidl.models.list_models()`; with `net`, any name.
         epochs: passes over the training images.
         batch_size: images per step.
         lr: peak learning rate of "onecycle", starting one of "multistep".
@@ -88,6 +94,7 @@ class Recipe:
         flip: mirror half of the images, chosen at "random", or each in every second epoch ("alternating"); or "none".
         kernels: False runs on the plain texts.
         conv_algorithm: how convolutions are computed, see `minidl.set_conv_algorithm`.
+        net: the text of a Caffe prototxt that is trained instead of a model, or None.
 
     Raises:
         ValueError, TypeError: a value outside of its range; the message names it.
@@ -111,11 +118,15 @@ class Recipe:
     flip: str
     kernels: bool = True
     conv_algorithm: str = "auto"
+    net: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
         _check_choice("dataset", self.dataset, DEFAULTS)
-        _check_choice("model", self.model, list_models())
+        if self.net is None:
+            _check_choice("model", self.model, list_models())
+        elif not isinstance(self.net, str) or not isinstance(self.model, str):
+            raise TypeError(f"recipe: net must be the text of a prototxt, and model its name, got {self.model!r}")
         _check_choice("schedule", self.schedule, SCHEDULES)
         for name, least in {"epochs": 1, "batch_size": 1, "seed": 0, "holdout": 0, "padding": 0}.items():
             _check_integer(name, getattr(self, name), least)
@@ -144,11 +155,17 @@ class Recipe:
     def of(cls, dataset: str, **choices: Any) -> "Recipe":
         """Return the dataset's default recipe with some choices replaced.
 
+        A `net` (a prototxt's path or text) brings its name, its batch size and a learning rate of its own.
+
         Raises:
-            ValueError, TypeError: as `Recipe`.
+            ValueError, TypeError: as `Recipe`, and for a net that cannot be built or trained as a classifier.
         """
         _check_choice("dataset", dataset, DEFAULTS)
-        return cls(dataset=dataset, **{**DEFAULTS[dataset], **choices})
+        defaults = DEFAULTS[dataset]
+        if choices.get("net") is not None:
+            net = choices.pop("net")
+            defaults = {**defaults, **_net_choices(net, dataset), "net": read_source(net)[0]}
+        return cls(dataset=dataset, **{**defaults, **choices})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""
@@ -162,6 +179,7 @@ class Recipe:
             ValueError, TypeError: missing or unknown names, or values that `Recipe` refuses.
         """
         known = {field.name for field in dataclasses.fields(cls)}
+        values = {"net": None, **values}  # runs of earlier versions have none
         if values.keys() != known:
             odd = ", ".join(sorted(values.keys() ^ known))
             raise ValueError(f"recipe: these names are missing or unknown to this version of minidl: {odd}")
@@ -221,6 +239,22 @@ def evaluation_loader(dataset: ArrayDataset, workers: int = 1) -> DataLoader:
     return DataLoader(normalized, EVALUATION_BATCH, shuffle=False, num_workers=workers)
 
 
+def build_model(recipe: Recipe, dataset: ArrayDataset) -> Any:
+    """Build the recipe's network for the images and classes of a dataset, with fresh weights.
+
+    Raises:
+        ValueError: a net of fewer outputs than there are classes, or as `from_prototxt`.
+    """
+    _, H, W, C = dataset.data.shape
+    if recipe.net is None:
+        return get_model(recipe.model, num_classes=len(dataset.classes), in_channels=C)
+    net = from_prototxt(recipe.net, image_shape=(C, H, W))
+    (scores,) = (net.blobs[layer.bottoms[0]] for layer in net.layers if layer.type == "SoftmaxWithLoss")
+    if len(scores) != 2 or scores[1] < len(dataset.classes):
+        raise ValueError(f"recipe: the net's scores {scores} do not fit the {len(dataset.classes)} classes")
+    return net
+
+
 def build(recipe: Recipe, data: str | Path | None = None, workers: int = 1) -> Parts:
     """Build everything that training by a recipe needs; restarts minidl's generator from the recipe's seed.
 
@@ -233,7 +267,7 @@ def build(recipe: Recipe, data: str | Path | None = None, workers: int = 1) -> P
         ValueError, FileNotFoundError: as `load_dataset`.
     """
     train = load_dataset(recipe, "train", data)
-    side, channels = train.data.shape[1], train.data.shape[3]
+    side = train.data.shape[1]
     augment: list[Any] = [RandomCrop(side, recipe.padding, recipe.padding_mode)] if recipe.padding else []
     augment += {"none": [], "random": [RandomHorizontalFlip()], "alternating": [AlternatingFlip()]}[recipe.flip]
     augmented = train.with_transform(Compose([*augment, Normalize(train.mean, train.std)]))
@@ -241,9 +275,9 @@ def build(recipe: Recipe, data: str | Path | None = None, workers: int = 1) -> P
     val_loader = evaluation_loader(load_dataset(recipe, "val", data), workers) if recipe.holdout else None
 
     minidl.manual_seed(recipe.seed)
-    model = get_model(recipe.model, num_classes=len(train.classes), in_channels=channels)
+    model = build_model(recipe, train)
     optimizer = SGD(
-        model.parameters(),
+        model.parameters() if recipe.net is None else model.parameter_groups(recipe.lr, recipe.weight_decay),
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
@@ -253,7 +287,7 @@ def build(recipe: Recipe, data: str | Path | None = None, workers: int = 1) -> P
     if recipe.schedule == "onecycle":
         scheduler = OneCycleLR(
             optimizer,
-            recipe.lr,
+            [group["lr"] for group in optimizer.param_groups],
             total_steps=recipe.epochs * steps,
             pct_start=0.2,
             anneal_strategy="linear",
@@ -264,6 +298,22 @@ def build(recipe: Recipe, data: str | Path | None = None, workers: int = 1) -> P
     criterion = CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     crc = zlib.crc32(train.targets.astype("<i8"), zlib.crc32(train.data))
     return Parts(model, train_loader, val_loader, optimizer, scheduler, criterion, crc)
+
+
+def _net_choices(net: Any, dataset: str) -> dict[str, Any]:
+    """What a prototxt decides: its name, the batch size of its data, and that it is a classifier."""
+    built = from_prototxt(net, image_shape=IMAGE_SHAPES[dataset])
+    losses = [layer for layer in built.layers if any(layer.loss_weights)]
+    if [layer.type for layer in losses] != ["SoftmaxWithLoss"]:
+        found = ", ".join(layer.type for layer in losses) or "none"
+        raise ValueError(f"recipe: the net needs one loss in phase TRAIN, of type SoftmaxWithLoss; it has {found}")
+    loss = dict(built.named_children())[losses[0].name]
+    if losses[0].loss_weights != (1.0,) or loss.ignore_label is not None or loss.normalization == "NONE":
+        raise ValueError(
+            "recipe: the net's loss must be the mean over all labels: no loss_weight, ignore_label or NONE"
+        )
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", built.name).strip(".-")  # it names a folder
+    return {"model": name or "net", "batch_size": next(iter(built.inputs.values()))[0], "lr": NET_LR}
 
 
 def _check_choice(name: str, value: Any, choices: Any) -> None:
