@@ -4,7 +4,7 @@ import pytest
 
 from minidl import models
 from minidl.cli import main
-from minidl.cli.summary import documented_size
+from minidl.cli.common import documented_size
 
 NET = """
 from beside import WIDTH

@@ -22,9 +22,10 @@ MOST_BOXES = 60  # that a drawing has where no depth is given
 
 FAMILIES = {
     "conv2d matmul linear": ("#dce9f9", "#4a7ab5"),
-    "batch_norm batch_norm_inference": ("#e9e1f6", "#7d62b5"),
-    "relu exp log sqrt absolute softmax log_softmax": ("#fdeccf", "#c28a2b"),
-    "max_pool2d avg_pool2d adaptive_avg_pool2d sum amax": ("#daf0e4", "#3f9469"),
+    "batch_norm batch_norm_inference normalize local_response_norm whiten": ("#e9e1f6", "#7d62b5"),
+    "exp expm1 log sqrt absolute erf sigmoid tanh softplus softmax log_softmax": ("#fdeccf", "#c28a2b"),
+    "relu leaky_relu elu gelu gelu_tanh silu hardtanh hardswish": ("#fdeccf", "#c28a2b"),
+    "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d sum amax": ("#daf0e4", "#3f9469"),
     "add subtract multiply divide power negative": ("#fbe0dc", "#c0604f"),
 }
 OPERATIONS = {name: colours for names, colours in FAMILIES.items() for name in names.split()}

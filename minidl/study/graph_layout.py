@@ -246,7 +246,7 @@ def columns(
 def routed(graph: Graph, shapes: Sequence[Shape], edges: Sequence[tuple[int, int]], across: list[float]) -> Layout:
     """Positions along, and the routes of edges."""
     count = len(shapes)
-    least = min(across[v] - max(shapes[v].across / 2, shapes[v].label_across) for v in range(count))
+    least = min([across[v] - max(shapes[v].across / 2, shapes[v].label_across) for v in range(count)] + across)
     across = [round(a - least, 1) for a in across]
     layer_count = max(graph.layers) + 1
     thick, label = [0.0] * layer_count, [0.0] * layer_count

@@ -48,7 +48,8 @@ def option_text(name: str, value: Any) -> str:
     """An option as a box shows it; empty if it is usual, long, or to be seen from the shapes."""
     if isinstance(value, Window):
         return window_text(value)
-    unsaid = name in ("eps", "shape", "size", "output", "rows", "columns", "divisor", "dtype")
+    from_shapes = name == "size" and isinstance(value, tuple)
+    unsaid = from_shapes or name in ("eps", "shape", "output", "rows", "columns", "divisor", "dtype")
     if unsaid or value is None or value is False or (name, value) in (("groups", 1), ("value", 0), ("fill", 0.0)):
         return ""
     text = index_text(value) if name == "index" else f"{name} {value}"

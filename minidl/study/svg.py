@@ -88,7 +88,8 @@ def size(card: Card) -> tuple[float, float]:
     """Width and height of a box."""
     widths = [text_width(card.title, TITLE) * 1.06, *(text_width("  ".join(line), TEXT) for line in card.lines)]
     width, height = max(widths) + 2 * PADDING + 4, TITLE + LINE * len(card.lines) + 2 * PADDING
-    return max(round(width), 64), height + (STACK if card.stacked else 0)
+    behind = STACK if card.stacked else 0
+    return max(round(width), 64) + behind, height + behind
 
 
 def text_width(text: str, font_size: float) -> float:
@@ -171,7 +172,7 @@ def box(card: Card, layout: Layout, number: int, down: bool) -> list[str]:
     width, height = size(card)
     left, top = x - width / 2, y - height / 2
     if card.stacked:
-        top, height = top + STACK, height - STACK
+        x, top, width, height = x - STACK / 2, top + STACK, width - STACK, height - STACK
     radius = height / 2 if card.round and not card.lines else 12 if card.round else 5
     frame = f'width="{width:.1f}" height="{height:.1f}" rx="{radius:.1f}" fill="{card.fill}" stroke="{card.stroke}"'
     parts = ["<g>", f"<title>{clean(card.tooltip)}</title>"]

@@ -10,7 +10,9 @@ from drawings import NETWORKS, network
 
 import minidl
 from minidl import nn
+from minidl.kernels import list_kernels
 from minidl.study import show_graph
+from minidl.study.graph import OPERATIONS
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +152,7 @@ def test_a_network_without_parameters_is_drawn():
 def test_wrong_use(error, text, arguments, options):
     with pytest.raises(error, match=f"show_graph: .*{re.escape(text)}"):
         show_graph(*arguments, **options)
+
+
+def test_colours_belong_to_operations_that_there_are():
+    assert {f"{name}_forward" for name in OPERATIONS} <= set(list_kernels())

@@ -48,9 +48,10 @@ def test_edges_run_forward(seed):
         assert along == sorted(along)
 
 
-def test_everything_is_inside_the_picture():
-    edges, rng = random_graph(5)
-    svg = drawn(edges, 24, rng=rng)
+@pytest.mark.parametrize("seed", range(8))
+def test_everything_is_inside_the_picture(seed):
+    edges, rng = random_graph(seed, 30)
+    svg = drawn(edges, 30, rng=rng)
     width, height = (float(n) for n in svg.split('viewBox="')[1].split('"')[0].split()[2:])
     for left, top, right, bottom in boxes(svg):
         assert left > -16 and right < width - 16 and top > -16 and bottom < height - 16
