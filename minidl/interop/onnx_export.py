@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minidl.interop.onnx_graph import Graph, OnnxNode, Value
-from minidl.interop.onnx_ops import BUILDERS
+from minidl.interop.onnx_ops import BUILDERS, TRAINING_ONLY
 from minidl.interop.onnx_trace import Input, Result, Trace, Varying, trace
 from minidl.interop.safetensors import write_atomically
 from minidl.nn.module import Module
@@ -73,9 +73,9 @@ def export_onnx(
     weights = sum(array.nbytes for array in graph.initializers.values())
     if weights > MOST_BYTES:
         raise ValueError(f"export_onnx: the weights have {weights:,} bytes; an ONNX file holds at most {MOST_BYTES:,}")
-    proto = as_proto(onnx, type(model).__name__, graph, arrays, ends, outputs, opset)
-    onnx.checker.check_model(proto, full_check=True)
-    write_atomically(path, [proto.SerializeToString()])
+    data = as_proto(onnx, type(model).__name__, graph, arrays, ends, outputs, opset).SerializeToString()
+    onnx.checker.check_model(data, full_check=True)
+    write_atomically(path, [data])
 
 
 def imported() -> Any:
@@ -136,26 +136,29 @@ def frozen(model: Module, training: bool) -> Iterator[None]:
 def written(graph: Graph, traced: Trace, arrays: Sequence[np.ndarray]) -> list[Value]:
     """Write every step into the graph; returns the outputs."""
     values: list[Value] = []
+
+    def source(x: Any) -> Any:
+        return (
+            given(graph, arrays, x.number) if isinstance(x, Input) else values[x.number] if isinstance(x, Result) else x
+        )
+
     for step in traced.steps:
         graph.step = step
         if step.op not in BUILDERS:
             raise NotImplementedError(
                 f"export_onnx: {step.where} has no form in ONNX"
-                + ("; it draws random numbers: export with training=False" if step.op == "dropout" else "")
+                + ("; it belongs to training: export in evaluation mode" if step.op in TRAINING_ONLY else "")
             )
         builder, free = BUILDERS[step.op]
         for name, option in step.options.items():
             if name not in free:
                 graph.fixed(name, option)
-        sources = [
-            given(graph, arrays, x.number) if isinstance(x, Input) else values[x.number] if isinstance(x, Result) else x
-            for x in step.inputs
-        ]
+        sources = [source(x) for x in step.inputs]
         dtype = next(x.dtype for x in sources if isinstance(x, Value))
         operands = [x if isinstance(x, Value) else graph.value(x, dtype) for x in sources]
         name = builder(graph, *operands, **step.options)
         values.append(Value(name, step.shape, np.dtype(step.options["dtype"]) if step.op == "cast" else dtype))
-    return [values[end.number] for end in traced.outputs]
+    return [source(end) for end in traced.outputs]
 
 
 def given(graph: Graph, arrays: Sequence[np.ndarray], number: int) -> Value:

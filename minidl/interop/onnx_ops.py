@@ -13,7 +13,9 @@ import numpy as np
 from minidl.interop.onnx_graph import Graph, Value
 from minidl.interop.onnx_moves import MOVES, getitem, padding_of
 
-__all__ = ["BUILDERS"]
+__all__ = ["BUILDERS", "TRAINING_ONLY"]
+
+TRAINING_ONLY = ("dropout", "whiten")  # random numbers, an eigendecomposition
 
 
 def plainly(op: str, **attributes: Any) -> Callable[..., str]:
@@ -29,7 +31,7 @@ def like(x: Value, number: float) -> np.ndarray:
 
 
 def cast(g: Graph, x: Value, *, dtype: Any) -> str:
-    return x.name if dtype == x.dtype else g.add("Cast", x, to=np.dtype(dtype))
+    return g.add("Cast", x, to=np.dtype(dtype))
 
 
 def reduction(op: str) -> Callable[..., str]:
@@ -89,6 +91,8 @@ def pixels_inside(window: Any, size: Any) -> np.ndarray:
 def adaptive_avg_pool2d(g: Graph, x: Value, *, rows: np.ndarray, columns: np.ndarray) -> str:
     """Global or plain average pooling where the cells are equal, else the matrix products of the definition."""
     (OH, H), (OW, W) = rows.shape, columns.shape
+    if (OH, OW) == (H, W):
+        return x.name
     if (OH, OW) == (1, 1):
         return g.add("GlobalAveragePool", x)
     if H % OH == 0 and W % OW == 0:
@@ -101,6 +105,8 @@ def adaptive_max_pool2d(g: Graph, x: Value, *, index: Any) -> str:
     """Global or plain maximum pooling where the cells are equal, else the definition's gather and maximum."""
     H, W = x.shape[2:]
     OH, OW = g.step.shape[2:]
+    if (OH, OW) == (H, W):
+        return x.name
     if (OH, OW) == (1, 1):
         return g.add("GlobalMaxPool", x)
     if H % OH == 0 and W % OW == 0:

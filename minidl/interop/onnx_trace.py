@@ -59,7 +59,7 @@ class Step:
 @dataclass
 class Trace:
     steps: list[Step]
-    outputs: list[Result]
+    outputs: list[Result | Input]
     batches: tuple[int, int] | None  # of the two runs, where they differ
     several: bool  # whether the model returned a list
 
@@ -93,11 +93,10 @@ def trace(model: Module, inputs: Sequence[np.ndarray], dynamic_batch: bool) -> T
         ) from error
     paths = {id(module): name for name, module in model.named_modules()}
     steps = [paired(a, b, first, second, paths) for a, b in zip(first.nodes, second.nodes, strict=False)]
-    same_ends = [first.position(y) for y in first.outputs] == [second.position(y) for y in second.outputs]
-    if len(first.nodes) != len(second.nodes) or not same_ends:
+    if len(first.nodes) != len(second.nodes) or first.ends != second.ends:
         raise another_way(f"{len(first.nodes)} and {len(second.nodes)} operations")
     batches = (inputs[0].shape[0], inputs[0].shape[0] + 1) if more else None
-    return Trace(steps, [Result(first.position(y)) for y in first.outputs], batches, first.several)
+    return Trace(steps, first.ends, batches, first.several)
 
 
 class Run:
@@ -121,21 +120,33 @@ class Run:
                     f"export_onnx: output {i} of the model does not depend on x by any recorded operation "
                     "(detach, no_grad, a comparison or .array cut it off)"
                 )
-        self.nodes, _ = reach((y.node for y in outputs), {})
+        self.same: dict[int, Any] = {}  # what a node that changes nothing has for input
+        self.nodes = []
+        for node in reach((y.node for y in outputs), {})[0]:
+            if changes_nothing(node):
+                self.same[id(node)] = node.inputs[0]
+            else:
+                self.nodes.append(node)
         self.places = {id(node): place for place, node in enumerate(self.nodes)}
-        self.outputs = outputs
-
-    def position(self, y: TensorBase) -> int:
-        return self.places[id(y.node)]
+        self.ends = [self.source(y.node) for y in outputs]
 
     def source(self, x: Any) -> Any:
         """Where an operation's input comes from."""
+        while id(x) in self.same:
+            x = self.same[id(x)]
         if isinstance(x, Node):
             return Result(self.places[id(x)])
         for number, leaf in enumerate(self.leaves):
             if x is leaf:
                 return Input(number)
         return x.array if isinstance(x, TensorBase) else x
+
+
+def changes_nothing(node: Node) -> bool:
+    """Whether it only notes that a Tensor took over another's elements (a copy); fused kernels do without the note."""
+    if node.name == "cast":
+        return node.options["dtype"] == node.saved
+    return node.name == "broadcast_to" and tuple(node.shape) == tuple(node.saved)
 
 
 def paired(a: Node, b: Node, first: Run, second: Run, paths: dict[int, str]) -> Step:

@@ -4,7 +4,8 @@ import builtins
 
 import numpy as np
 import pytest
-from test_onnx_ops import Call, exported, normal, run
+from onnx_judge import run
+from test_onnx_ops import Call, exported, normal
 
 import minidl
 import minidl.nn.functional as F
@@ -231,6 +232,13 @@ def test_fused_layers(tmp_path):
     assert [node.op_type for node in graph.node] == ["Conv", "BatchNormalization", "Relu", "MaxPool"]
 
 
+def test_changes_in_place_that_are_fused_at_one_size_only(tmp_path):
+    """Large activations take another road through the kernels than small ones, and are recorded with fewer nodes."""
+    layers = [nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)] * 2
+    for size in range(1, 20, 3):
+        exported(nn.Sequential(*layers), normal(2, 4, size, size), tmp_path)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 BURNED_IN = {
@@ -270,6 +278,14 @@ def test_an_operation_without_onnx_is_named_with_its_module(tmp_path, monkeypatc
     monkeypatch.delitem(onnx_export.BUILDERS, "relu")
     with pytest.raises(NotImplementedError, match=r"'relu' in body\.1 \(ReLU\) has no form in ONNX"):
         export_onnx(Small(), normal(2, 3, 4, 4), tmp_path / "a.onnx")
+
+
+def test_training_mode_without_a_form_in_onnx(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
+    exported(model, normal(2, 3), tmp_path)
+    with pytest.raises(NotImplementedError, match=r"'dropout' in 1 \(Dropout\).*evaluation mode"):
+        export_onnx(model, normal(2, 3), tmp_path / "b.onnx", training=True)
+    assert not (tmp_path / "b.onnx").exists()
 
 
 @pytest.mark.parametrize(
