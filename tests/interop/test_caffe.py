@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl.interop.caffe import MAX_PARAMETERS, from_prototxt
+from minidl.interop.caffe import from_prototxt
 from minidl.interop.prototxt import PrototxtError
 from minidl.optim import SGD
 from minidl.study import count
@@ -333,110 +333,7 @@ def test_layers_may_have_any_name():
     net.load_state_dict(net.state_dict())
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
-REFUSED = {
-    "type": (
-        INPUT + '\nlayer {\n name: "foo"\n type: "Bar"\n}',
-        '5: layer "foo" has type "Bar", which minidl does not know; it knows Accuracy, BatchNorm, Concat, Convolution,',
-    ),
-    "old type": (INPUT + 'layers { name: "a" type: DECONVOLUTION }', '2: layer "a" has type "DECONVOLUTION", which'),
-    "type as a word": (INPUT + 'layer { name: "a" type: ReLU }', '2: layer "a": type must be a text in quotes'),
-    "old type in quotes": (INPUT + 'layers { name: "a" type: "ReLU" }', '2: layer "a": type must be a word, such as'),
-    "no type": (INPUT + 'layer { name: "a" }', '2: layer "a": it has no type'),
-    "no name": (INPUT + 'layer { type: "ReLU" }', "2: a layer: it has no name"),
-    "both forms": (
-        INPUT + 'layer { name: "a" }\nlayers { name: "b" }',
-        '1: "layer" and "layers" (line 3) are Caffe\'s',
-    ),
-    "field": (
-        INPUT + ip("a", "data", "a", "\nfoo: 1"),
-        '3: layer "a": minidl does not know the field foo; it knows bottom',
-    ),
-    "field of the net": (
-        INPUT + "solver: 1\n" + ip("a", "data", "a"),
-        "2: minidl does not know the field solver; it knows",
-    ),
-    "layer without braces": (INPUT + "layer: 3", "2: a layer must be a message in braces"),
-    "bottom": (INPUT + ip("a", "datum", "a"), '2: layer "a": its bottom "datum" is made by no layer; there are data'),
-    "order": (
-        INPUT + ip("a", "b", "a") + ip("b", "data", "b"),
-        '2: layer "a": its bottom "b" is made only further down, by layer "b" in line 3; layers run in the order',
-    ),
-    "cycle": (INPUT + ip("a", "b", "a") + ip("b", "a", "b"), 'further down, by layer "b" in line 3'),
-    "own bottom": (INPUT + ip("a", "a", "a"), '2: layer "a": its bottom "a" is made by the layer itself alone'),
-    "top twice": (
-        INPUT + ip("a", "data", "y") + ip("b", "data", "y"),
-        '3: layer "b": its top "y" was already made by layer "a" (line 2)',
-    ),
-    "top of an input": (
-        INPUT + ip("a", "data", "data"),
-        "made by an input of the net; a layer of type InnerProduct cannot",
-    ),
-    "top of another": (
-        INPUT + ip("a", "data", "a") + layer("s", "Split", ["a"], ["b", "b"]),
-        '3: layer "s": its top "b" was already made by layer "s" (line 3)',
-    ),
-    "name twice": (
-        INPUT + ip("a", "data", "a") + ip("a", "a", "b"),
-        '3: layer "a": another layer of this name stands in line 2',
-    ),
-    "bottoms": (
-        INPUT + layer("a", "ReLU", ["data", "data"], ["a"]),
-        '2: layer "a": a layer of type ReLU takes 1 bottoms, got 2',
-    ),
-    "tops": (INPUT + layer("a", "Eltwise", ["data", "data"], []), "takes 1 tops, got 0"),
-    "few bottoms": (INPUT + layer("a", "Eltwise", ["data"], ["a"]), "takes 2 or more bottoms, got 1"),
-    "bottom of data": (INPUT + layer("a", "Input", ["data"], ["b"]), "a layer of type Input has no bottom"),
-    "no top of data": (INPUT + layer("a", "Input", [], []), "a layer of type Input needs a top"),
-    "no shape": (layer("a", "Input", [], ["b"]), "input_param needs one shape, or one for each of its 1 tops"),
-    "no batch": (layer("a", "Data", [], ["b"], 'data_param { source: "mnist" }'), "data_param needs batch_size"),
-    "zero extent": ('input: "a" input_shape { dim: 0 }', "1: input_shape.dim must be an integer >= 1, got 0"),
-    "five dims": (
-        'input: "a"\n' + "input_dim: 1 " * 5,
-        "1: input_dim: expected 4 for each input and no input_shape, got 5",
-    ),
-    "inputs": ('input: "a" input: "b" input_shape { dim: 1 }', "there are 2 inputs, but shapes for 1"),
-    "nothing": ("# a net\n", "prototxt: it has no layers in phase TRAIN"),
-    "no inputs": ('layer { name: "a" type: "Silence" }', "takes 1 or more bottoms, got 0"),
-    "both rules": (
-        INPUT + ip("a", "data", "a", "include { phase: TEST } exclude { phase: TRAIN }"),
-        '2: layer "a": it has both include and exclude rules',
-    ),
-    "phase": (
-        INPUT + ip("a", "data", "a", "include { phase: DEPLOY }"),
-        "include.phase must be TRAIN or TEST, got DEPLOY",
-    ),
-    "loss weights": (
-        INPUT + layer("a", "ReLU", ["data"], ["a"], "loss_weight: [1, 2]"),
-        "one for each of its 1 tops, got 2",
-    ),
-    "learned statistics": (
-        INPUT + layer("a", "BatchNorm", ["data"], ["a"], "param { lr_mult: 1 }"),
-        "the statistics of a BatchNorm layer take at most 3 params, of lr_mult 0",
-    ),
-    "huge blob": (
-        'input: "a" input_shape { dim: 2000000000 dim: 2000000000 }\n' + ip("l", "a", "b"),
-        'blob "a" of shape 2000000000 2000000000 has 4,000,000,000,000,000,000 elements, more than 2,147,483,647',
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_and_in_which_line(case):
-    text, message = REFUSED[case]
-    with pytest.raises(PrototxtError) as error:
-        from_prototxt(text)
-    assert message in str(error.value) and str(error.value).startswith("prototxt:")
-
-
-def test_a_net_of_too_many_parameters_is_refused_before_it_fills_the_memory(monkeypatch):
-    monkeypatch.setattr("minidl.interop.caffe.MAX_PARAMETERS", 30)
-    assert MAX_PARAMETERS * 4 == 1 << 31
-    text = INPUT + "".join(ip(f"l{i}", "data", f"y{i}") for i in range(5))
-    with pytest.raises(PrototxtError, match='5: layer "l3": up to here the net has 32 parameters, more than 30'):
-        from_prototxt(text)
-
-
+# --- limits -----------------------------------------------------------------------------------------------------------
 def test_statistics_of_batch_norm_may_be_listed_as_params():
     frozen = "param { lr_mult: 0 decay_mult: 0 } " * 3
     net = from_prototxt(INPUT + layer("a", "BatchNorm", ["data"], ["a"], frozen))

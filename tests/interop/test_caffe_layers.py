@@ -8,7 +8,6 @@ import pytest
 
 import minidl
 from minidl.interop.caffe import from_prototxt
-from minidl.interop.prototxt import PrototxtError
 
 
 def net_of(layers, *shapes, phase="TRAIN"):
@@ -370,97 +369,7 @@ def test_accuracy(k, ignore):
     check(net, x, label, expected=naive_accuracy(x, label, k, ignore))
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
-IMAGE, ROWS = (2, 4, 6, 6), (2, 3)
-REFUSED = {
-    "no outputs": (
-        "Convolution",
-        "convolution_param { kernel_size: 3 }",
-        [IMAGE],
-        "convolution_param needs num_output",
-    ),
-    "no kernel": ("Convolution", "convolution_param { num_output: 2 }", [IMAGE], "needs kernel_size, or kernel_h"),
-    "zero outputs": ("Convolution", "convolution_param { num_output: 0 }", [IMAGE], "must be an integer >= 1, got 0"),
-    "float outputs": ("Convolution", "convolution_param { num_output: 2.0 }", [IMAGE], "an integer >= 1, got 2.0"),
-    "two kernels": (
-        "Convolution",
-        "convolution_param { num_output: 2 kernel_size: 3 kernel_h: 3 kernel_w: 3 }",
-        [IMAGE],
-        "either kernel_size, or both kernel_h and kernel_w",
-    ),
-    "half a kernel": ("Pooling", "pooling_param { kernel_h: 3 }", [IMAGE], "both kernel_h and kernel_w"),
-    "3-D": (
-        "Convolution",
-        "convolution_param { num_output: 2 kernel_size: [3, 3, 3] }",
-        [IMAGE],
-        "given 3 times; minidl knows images",
-    ),
-    "groups": (
-        "Convolution",
-        "convolution_param { num_output: 2 kernel_size: 3 group: 3 }",
-        [IMAGE],
-        "group 3 must divide",
-    ),
-    "large kernel": (
-        "Convolution",
-        "convolution_param { num_output: 2 kernel_size: 9 }",
-        [IMAGE],
-        "a kernel that spans 9 pixels does not fit into 6 pixels",
-    ),
-    "no image": ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 }", [ROWS], "N C H W, got 2 3"),
-    "huge": ("InnerProduct", "inner_product_param { num_output: 2000000000 }", [ROWS], "more than 268,435,456"),
-    "beyond 32 bits": ("InnerProduct", "inner_product_param { num_output: 99999999999 }", [ROWS], "integer of 32 bits"),
-    "axis": ("InnerProduct", "inner_product_param { num_output: 2 axis: 2 }", [ROWS], "must be in -2..1"),
-    "pool": (
-        "Pooling",
-        "pooling_param { pool: STOCHASTIC kernel_size: 2 }",
-        [IMAGE],
-        "must be MAX or AVE, got STOCHASTIC",
-    ),
-    "pool in quotes": (
-        "Pooling",
-        'pooling_param { pool: "MAX" kernel_size: 2 }',
-        [IMAGE],
-        "must be MAX or AVE, got 'MAX'",
-    ),
-    "no window": ("Pooling", "", [IMAGE], "either global_pooling or kernel_size"),
-    "padding": ("Pooling", "pooling_param { kernel_size: 2 pad: 2 }", [IMAGE], "pad 2 must be less than the window, 2"),
-    "empty window": (
-        "Pooling",
-        "pooling_param { kernel_size: 1 stride: 4 }",
-        [IMAGE],
-        "the last window of 1 holds nothing of 6 pixels",
-    ),
-    "lrn": ("LRN", "lrn_param { local_size: 4 }", [IMAGE], "local_size must be odd, got 4"),
-    "dropout": ("Dropout", "dropout_param { dropout_ratio: 1 }", [ROWS], "dropout_ratio must be in"),
-    "scale": ("Scale", "scale_param { axis: 1 num_axes: 2 }", [ROWS], "reach past the axes"),
-    "eltwise": ("Eltwise", "", [ROWS, (2, 4)], "must have the same shape, got 2 3 and 2 4"),
-    "coeff": ("Eltwise", "eltwise_param { coeff: 1 }", [ROWS, ROWS], "coeff belongs to SUM"),
-    "concat": ("Concat", "", [ROWS, (3, 3)], "may differ along axis 1 alone, got 2 3 and 3 3"),
-    "reshape": ("Reshape", "reshape_param { shape { dim: 4 dim: 2 } }", [ROWS], "dims 4 2 do not fit its bottom, 2 3"),
-    "reshape twice": ("Reshape", "reshape_param { shape { dim: -1 dim: -1 } }", [ROWS], "do not fit"),
-    "reshape zero": ("Reshape", "reshape_param { shape { dim: 6 dim: 1 dim: 0 } }", [ROWS], "do not fit"),
-    "labels": ("SoftmaxWithLoss", "", [ROWS, (3,)], "scores of shape 2 3 need 2 labels, got 3"),
-    "top_k": ("Accuracy", "accuracy_param { top_k: 4 }", [ROWS, (2,)], "top_k 4 is more than its 3 classes"),
-    "targets": ("EuclideanLoss", "", [ROWS, (2,)], "same size, got 2 3 and 2"),
-    "unknown field": ("ReLU", "relu_param { slope: 1 }", [ROWS], "does not know the field relu_param.slope"),
-    "field of another": ("ReLU", "pooling_param { }", [ROWS], "does not know the field pooling_param"),
-    "twice": ("ReLU", "relu_param { } relu_param { }", [ROWS], "relu_param is given twice (first in line"),
-    "no message": ("ReLU", "relu_param: 3", [ROWS], "relu_param must be a message in braces, got 3"),
-    "bool": ("Scale", "scale_param { bias_term: maybe }", [ROWS], "must be true or false, got maybe"),
-    "number": ("LRN", 'lrn_param { alpha: "1" }', [IMAGE], "must be a number, got '1'"),
-    "nan": ("LRN", "lrn_param { alpha: nan }", [IMAGE], "must be a number, got nan"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_options_that_do_not_fit_are_named_with_layer_and_line(case):
-    kind, options, shapes, message = REFUSED[case]
-    with pytest.raises(PrototxtError) as error:
-        net_of(one(kind, options, bottoms=len(shapes)), *shapes)
-    assert str(error.value).startswith(f'prototxt:{len(shapes) + 1}: layer "l": ') and message in str(error.value)
-
-
+# --- labels -----------------------------------------------------------------------------------------------------------
 def test_labels_are_integers_and_as_many_as_the_scores():
     net = net_of(one("SoftmaxWithLoss", bottoms=2), (4, 3), (4,))
     x = minidl.tensor(normal(4, 3))
