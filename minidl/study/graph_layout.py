@@ -22,7 +22,8 @@ BEND = 30.0  # along: the room between layers in which edges bend
 APART = 22.0  # across: between neighbours in a layer
 ARROW = 10.0  # along: the straight end of an edge
 SWEEPS = 8
-MAX_DUMMIES = 200_000
+LARGE = 20_000  # edges between layers: a drawing that nobody will look at closely
+MAX_DUMMIES = 100_000
 
 
 class Shape(NamedTuple):
@@ -105,7 +106,7 @@ def with_dummies(layers: Sequence[int], edges: Sequence[tuple[int, int]]) -> Gra
             last[u] = max(last.get(u, 0), layers[v])
     dummies = sum(end - layers[u] - 1 for u, end in last.items())
     if dummies > MAX_DUMMIES:
-        raise ValueError(f"place: edges pass {dummies} layers, more than {MAX_DUMMIES}; collapse modules (depth=...)")
+        raise ValueError(f"show_graph: edges pass {dummies} layers, more than {MAX_DUMMIES}; collapse modules (depth=...)")
     all_layers, pairs, chains = list(layers), [], {}
     for u, end in last.items():
         first = len(all_layers)
@@ -161,7 +162,8 @@ def ordered(graph: Graph, links: dict[int, int]) -> list[list[int]]:
         below[u].append(v)
         above[v].append(u)
     best, fewest = order, crossings(order, below)
-    for sweep in range(SWEEPS if fewest else 0):
+    sweeps = 0 if not fewest else SWEEPS if len(graph.pairs) < LARGE else 2
+    for sweep in range(sweeps):
         order = [list(layer) for layer in order]
         near, numbers = (above, range(1, len(order))) if sweep % 2 == 0 else (below, range(len(order) - 2, -1, -1))
         for k in numbers:
@@ -198,8 +200,9 @@ def uncrossed(links: dict[int, int], order: Sequence[Sequence[int]], layers: Seq
         chosen: list[tuple[int, int]] = []
         for u in sorted((u for u in layer if u in links), key=lambda u: -length[u]):
             a, b = position[u], position[links[u]]
-            if all((a < c) == (b < d) for c, d in chosen):
-                chosen.append((a, b))
+            i = bisect_right(chosen, (a, b))
+            if (i == 0 or chosen[i - 1][1] < b) and (i == len(chosen) or b < chosen[i][1]):
+                chosen.insert(i, (a, b))
                 kept[u] = links[u]
     return kept
 

@@ -64,7 +64,13 @@ def index_text(index: Any) -> str:
             a, b, step = ("" if v is None else str(v) for v in (part.start, part.stop, part.step))
             parts.append(f"{a}:{b}:{step}" if step else f"{a}:{b}")
         else:
-            parts.append("..." if part is Ellipsis else shape_text(part.shape) if hasattr(part, "shape") else str(part))
+            parts.append(
+                "..."
+                if part is Ellipsis
+                else f"{shape_text(part.shape)} indices"
+                if hasattr(part, "shape")
+                else str(part)
+            )
     return f"[{', '.join(parts)}]"
 
 
