@@ -106,7 +106,9 @@ def with_dummies(layers: Sequence[int], edges: Sequence[tuple[int, int]]) -> Gra
             last[u] = max(last.get(u, 0), layers[v])
     dummies = sum(end - layers[u] - 1 for u, end in last.items())
     if dummies > MAX_DUMMIES:
-        raise ValueError(f"show_graph: edges pass {dummies} layers, more than {MAX_DUMMIES}; collapse modules (depth=...)")
+        raise ValueError(
+            f"show_graph: edges pass {dummies} layers, more than {MAX_DUMMIES}; collapse modules (depth=...)"
+        )
     all_layers, pairs, chains = list(layers), [], {}
     for u, end in last.items():
         first = len(all_layers)
