@@ -5,7 +5,8 @@ The names are PyTorch's: `import minidl as torch`, `import minidl.nn as nn`, `im
 
 import numpy as _np
 
-from minidl import autograd, creation, functions, models, nn, optim
+from minidl import autograd, creation, cuda, functions, models, nn, optim
+from minidl.arguments import device
 from minidl.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minidl.creation import *  # noqa: F403
 from minidl.functions import *  # noqa: F403
@@ -23,11 +24,18 @@ float64 = _np.dtype(_np.float64)
 int32 = _np.dtype(_np.int32)
 int64 = _np.dtype(_np.int64)
 uint8 = _np.dtype(_np.uint8)
-bool = _np.dtype(_np.bool_)  # as torch.bool; not in __all__, so that a star import leaves Python's bool alone
+double, long = float64, int64
+dtype = _np.dtype
+Size = tuple  # what x.shape is
+# Not in __all__, so that a star import leaves Python's own alone.
+float, int, bool = float32, int32, _np.dtype(_np.bool_)
 
 __all__ = [
+    "Size",
     "Tensor",
     "autograd",
+    "cuda",
+    "device",
     "enable_grad",
     "float32",
     "float64",

@@ -8,7 +8,7 @@ import numpy as np
 
 from minidl.primitives import unwrap
 
-__all__ = ["as_axes", "as_axis", "as_dtype", "as_index", "as_shape", "check_fit", "new_shape"]
+__all__ = ["as_axes", "as_axis", "as_dtype", "as_index", "as_shape", "check_fit", "device", "new_shape", "require_cpu"]
 
 
 def as_axis(function: str, dim: Any, ndim: int) -> int:
@@ -116,3 +116,36 @@ def as_dtype(function: str, dtype: Any) -> np.dtype:
     if found is None or found.kind not in "biuf":
         raise TypeError(f"{function}: expected a dtype of numbers, such as minidl.float32, got {dtype!r}")
     return found
+
+
+class device(str):
+    """Where Tensors live, under PyTorch's name: device("cpu"). It is the string, with a `type` and an `index`.
+
+    Raises:
+        RuntimeError: the name is not "cpu" or "cuda", with or without a number ("cuda:0").
+    """
+
+    def __new__(cls, name: str) -> "device":
+        kind, colon, index = str(name).partition(":")
+        if kind not in ("cpu", "cuda") or (colon and not index.isdigit()):
+            raise RuntimeError(f"device: expected 'cpu' or 'cuda', got {name!r}")
+        return super().__new__(cls, name)
+
+    @property
+    def type(self) -> str:
+        return str(self).partition(":")[0]
+
+    @property
+    def index(self) -> int | None:
+        number = str(self).partition(":")[2]
+        return int(number) if number else None
+
+
+def require_cpu(function: str, where: Any) -> None:
+    """Check that Tensors are wanted on the CPU (or anywhere: None).
+
+    Raises:
+        NotImplementedError: they are wanted elsewhere.
+    """
+    if where is not None and device(where).type != "cpu":
+        raise NotImplementedError(f"{function}: there is no device {str(where)!r} yet; Tensors live in NumPy arrays")

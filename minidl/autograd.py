@@ -248,6 +248,11 @@ def backward(
                 leaf.grad = as_tensor(dleaf) if leaf.grad is None else leaf.grad + dleaf
 
 
+def Variable(data: TensorBase, requires_grad: bool = False, volatile: bool = False) -> TensorBase:  # noqa: N802
+    """Return the Tensor itself: the name that Tensors with gradients had before PyTorch 0.4."""
+    return data.requires_grad_() if requires_grad else data
+
+
 def as_list(x: Any) -> list:
     return list(x) if isinstance(x, list | tuple) else [x]
 

@@ -4,16 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from minidl.arguments import as_dtype, as_shape
+from minidl.arguments import as_dtype, as_shape, require_cpu
 from minidl.primitives import unwrap
 from minidl.random import generator
 from minidl.tensor import Tensor
 
 __all__ = ["arange", "as_tensor", "empty", "from_numpy", "full", "linspace", "ones", "ones_like", "rand", "randint"]
-__all__ += ["randn", "randperm", "tensor", "zeros", "zeros_like"]
+__all__ += ["rand_like", "randn", "randn_like", "randperm", "tensor", "zeros", "zeros_like"]
 
 
-def _extents(function: str, size: tuple) -> tuple[int, ...]:
+def _extents(function: str, size: tuple, device: Any = None) -> tuple[int, ...]:
+    require_cpu(function, device)
     shape = as_shape(size)
     if min(shape, default=0) < 0:
         raise ValueError(f"{function}: extents must be >= 0, got {shape}")
@@ -27,12 +28,13 @@ def _drawn_in(function: str, dtype: Any) -> np.dtype:
     return found
 
 
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Copy `data` (numbers, nested lists, an array) into a new Tensor; Python floats become float32.
 
     Raises:
         TypeError: `data` does not hold numbers. ValueError: nested lists of different lengths.
     """
+    require_cpu("tensor", device)
     data = unwrap(data)
     try:
         array = np.array(data)
@@ -47,8 +49,9 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     return Tensor(array).requires_grad_(requires_grad)
 
 
-def as_tensor(data: Any, dtype: Any = None) -> Tensor:
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """Make a Tensor of `data`, without a copy where it is one or an array of that dtype already."""
+    require_cpu("as_tensor", device)
     if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtype)
     if isinstance(data, np.ndarray) and dtype in (None, data.dtype):
@@ -69,25 +72,25 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return Tensor(array)
 
 
-def zeros(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+def zeros(*size: Any, dtype: Any = np.float32, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Make a Tensor of zeros: zeros(2, 3) or zeros((2, 3))."""
-    return Tensor(np.zeros(_extents("zeros", size), as_dtype("zeros", dtype))).requires_grad_(requires_grad)
+    return Tensor(np.zeros(_extents("zeros", size, device), as_dtype("zeros", dtype))).requires_grad_(requires_grad)
 
 
-def ones(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+def ones(*size: Any, dtype: Any = np.float32, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Make a Tensor of ones."""
-    return Tensor(np.ones(_extents("ones", size), as_dtype("ones", dtype))).requires_grad_(requires_grad)
+    return Tensor(np.ones(_extents("ones", size, device), as_dtype("ones", dtype))).requires_grad_(requires_grad)
 
 
-def full(size: Any, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def full(size: Any, fill_value: float, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Make a Tensor in which every element is `fill_value`, by default in the dtype that tensor(fill_value) has."""
     value = tensor(fill_value, dtype).array
-    return Tensor(np.full(_extents("full", (size,)), value, value.dtype)).requires_grad_(requires_grad)
+    return Tensor(np.full(_extents("full", (size,), device), value, value.dtype)).requires_grad_(requires_grad)
 
 
-def empty(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+def empty(*size: Any, dtype: Any = np.float32, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Make a Tensor whose elements are not set."""
-    return Tensor(np.empty(_extents("empty", size), as_dtype("empty", dtype))).requires_grad_(requires_grad)
+    return Tensor(np.empty(_extents("empty", size, device), as_dtype("empty", dtype))).requires_grad_(requires_grad)
 
 
 def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
@@ -100,8 +103,9 @@ def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
     return Tensor(np.ones_like(unwrap(x), dtype=dtype))
 
 
-def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None, device: Any = None) -> Tensor:
     """Make the numbers from start (default 0) up to, but without, end."""
+    require_cpu("arange", device)
     start, end = (0, start) if end is None else (start, end)
     if step == 0:
         raise ValueError("arange: step must not be 0, got 0")
@@ -115,16 +119,28 @@ def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> T
     return Tensor(np.linspace(start, end, steps, dtype=as_dtype("linspace", dtype)))
 
 
-def randn(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+def randn(*size: Any, dtype: Any = np.float32, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Draw from N(0, 1)."""
-    return Tensor(generator().standard_normal(_extents("randn", size), _drawn_in("randn", dtype))).requires_grad_(
+    return Tensor(
+        generator().standard_normal(_extents("randn", size, device), _drawn_in("randn", dtype))
+    ).requires_grad_(requires_grad)
+
+
+def rand(*size: Any, dtype: Any = np.float32, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """Draw uniformly from [0, 1)."""
+    return Tensor(generator().random(_extents("rand", size, device), _drawn_in("rand", dtype))).requires_grad_(
         requires_grad
     )
 
 
-def rand(*size: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
-    """Draw uniformly from [0, 1)."""
-    return Tensor(generator().random(_extents("rand", size), _drawn_in("rand", dtype))).requires_grad_(requires_grad)
+def rand_like(x: Tensor, dtype: Any = None) -> Tensor:
+    """Draw uniformly from [0, 1), in the shape of `x`."""
+    return rand(*x.shape, dtype=x.dtype if dtype is None else dtype)
+
+
+def randn_like(x: Tensor, dtype: Any = None) -> Tensor:
+    """Draw from N(0, 1), in the shape of `x`."""
+    return randn(*x.shape, dtype=x.dtype if dtype is None else dtype)
 
 
 def randint(low: int, high: Any, size: Any = None, dtype: Any = np.int64) -> Tensor:

@@ -10,7 +10,19 @@ from minidl.arguments import as_axis
 from minidl.primitives import operands, unwrap
 from minidl.tensor import Tensor
 
-__all__ = ["allclose", "cat", "equal", "is_tensor", "isfinite", "isnan", "maximum", "minimum", "stack", "where"]
+__all__ = [
+    "allclose",
+    "cat",
+    "concat",
+    "equal",
+    "is_tensor",
+    "isfinite",
+    "isnan",
+    "maximum",
+    "minimum",
+    "stack",
+    "where",
+]
 
 
 def _free(name: str) -> Callable[..., Any]:
@@ -24,9 +36,12 @@ def _free(name: str) -> Callable[..., Any]:
     return function
 
 
-_methods = ("abs", "add", "amax", "amin", "argmax", "argmin", "div", "exp", "flatten", "log", "matmul", "max", "mean")
-_methods += ("min", "mul", "permute", "pow", "relu", "reshape", "sqrt", "squeeze", "std", "sub", "sum", "transpose")
-_methods += ("unsqueeze", "var", "sigmoid", "tanh", "erf", "clamp", "clip", "relu_", "softmax", "log_softmax")
+_methods = ("abs", "add", "amax", "amin", "argmax", "argmin", "argsort", "bernoulli", "bmm", "ceil", "chunk", "clamp")
+_methods += ("clip", "div", "eq", "erf", "exp", "expm1", "flatten", "flip", "floor", "gather", "ge", "gt", "le", "log")
+_methods += ("log_softmax", "lt", "masked_fill", "matmul", "max", "mean", "min", "mm", "movedim", "mul", "narrow", "ne")
+_methods += ("numel", "permute", "pow", "prod", "relu", "relu_", "reshape", "round", "rsqrt", "sigmoid", "sign")
+_methods += ("softmax", "sort", "split", "sqrt", "square", "squeeze", "std", "sub", "sum", "swapaxes", "t", "tanh")
+_methods += ("topk", "transpose", "unbind", "unflatten", "unsqueeze", "var")
 globals().update({name: _free(name) for name in _methods})
 __all__ += _methods
 
@@ -56,6 +71,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         if not fits or any(a != axis and n != m for a, (n, m) in enumerate(zip(t.shape, first, strict=True))):
             raise RuntimeError(f"cat: tensors[{i}] has shape {t.shape}, which does not fit {first} along dim {dim}")
     return op.concatenate(*tensors, axis=axis)
+
+
+concat = cat
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

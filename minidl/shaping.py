@@ -111,13 +111,15 @@ class Shaping(Reductions):
 
     # --- parts ----------------------------------------------------------------------------------------------------
     def narrow(self, dim: int, start: int, length: int) -> Self:
-        """The `length` elements from `start` on along `dim`."""
+        """The `length` elements from `start` on along `dim`; a negative start counts from the end."""
         axis = as_axis("narrow", dim, self.ndim)
         extent = self.shape[axis] if self.ndim else 0
-        if not -extent <= start <= extent or length < 0 or start % max(extent, 1) * (start != extent) + length > extent:
+        if not -extent <= start <= extent:
+            raise IndexError(f"narrow: start {start} is out of range for axis {dim} of {self.shape}")
+        first = start + extent if start < 0 else start
+        if not 0 <= length <= extent - first:
             raise RuntimeError(f"narrow: {length} elements from {start} on are not in axis {dim} of {self.shape}")
-        start = start + extent if start < 0 else start
-        return self[(slice(None),) * axis + (slice(start, start + length),)]
+        return self[(slice(None),) * axis + (slice(first, first + length),)]
 
     def split(self, split_size: Any, dim: int = 0) -> tuple[Self, ...]:
         """Parts of `split_size` elements along `dim`, the last one shorter if need be; or of the sizes in a list."""
@@ -147,7 +149,7 @@ class Shaping(Reductions):
         """The slices along `dim`, without that axis."""
         axis = as_axis("unbind", dim, self.ndim)
         if not self.ndim:
-            raise RuntimeError("unbind: a 0-d Tensor has no axis")
+            raise IndexError("unbind: a 0-d Tensor has no axis")
         return tuple(self[(slice(None),) * axis + (i,)] for i in range(self.shape[axis]))
 
     def flip(self, *dims: Any) -> Self:

@@ -6,7 +6,6 @@ An operator here only brings its operands to one dtype and calls a primitive; th
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
-from numbers import Real
 from operator import attrgetter
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 
 from minidl import autograd
 from minidl import primitives as op
-from minidl.arguments import as_axis, as_dtype, as_index, check_fit
+from minidl.arguments import as_dtype, as_index, check_fit, device, require_cpu
 from minidl.autograd import Memory, TensorBase, is_grad_enabled
+from minidl.elements import Elements
 from minidl.kernels import array_type
 from minidl.primitives import floating, is_floating, matrix_product, operands, rank, to_dtype, unwrap
-from minidl.shaping import Shaping
 
 __all__ = ["Tensor"]
 
@@ -71,10 +70,6 @@ def compare(ufunc: np.ufunc) -> Callable[..., Any]:
     return method
 
 
-def unary(operation: Callable, prepare: Callable = floating) -> Callable[..., Any]:
-    return lambda self: operation(prepare(self))
-
-
 def conversion(dtype: Any) -> Callable[["Tensor"], "Tensor"]:
     return lambda self: to_dtype(self, dtype)
 
@@ -89,7 +84,7 @@ def in_place(operator: str) -> Callable[..., Any]:
     return method
 
 
-class Tensor(Shaping):
+class Tensor(Elements):
     """An array with a gradient. Make one with `minidl.tensor(data)`, `minidl.from_numpy(array)`, `minidl.zeros(...)`.
 
     Attributes:
@@ -107,7 +102,8 @@ class Tensor(Shaping):
     is_leaf = property(lambda self: self.node is None, doc="Whether no recorded operation made it.")
     grad_fn = property(lambda self: self.node, doc="The node that made it, or None.")
     T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes reversed.")
-    device = property(lambda self: "cuda" if array_type(self.held) == "cuda" else "cpu", doc="'cpu' or 'cuda'.")
+    device = property(lambda self: device("cuda" if array_type(self.held) == "cuda" else "cpu"), doc="cpu or cuda.")
+    is_cuda = property(lambda self: self.device == "cuda", doc="Whether it lives on a GPU.")
 
     @TensorBase.requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -144,6 +140,8 @@ class Tensor(Shaping):
 
     def numel(self) -> int:
         return self.held.size
+
+    nelement, ndimension = numel, dim
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -204,15 +202,27 @@ class Tensor(Shaping):
         alias.share_memory_of(self)
         return alias
 
-    def to(self, *target: Any, dtype: Any = None) -> "Tensor":
+    def to(self, *target: Any, dtype: Any = None, device: Any = None, non_blocking: Any = None) -> "Tensor":
         """Convert to a dtype (or to that of another Tensor); "cpu" is where Tensors live."""
-        for t in (*target, dtype):
+        y = self
+        for t in (*target, device, dtype):
             if isinstance(t, str) and t.split(":")[0] in ("cpu", "cuda"):
-                if t.split(":")[0] != self.device:
-                    raise NotImplementedError(f"to: there is no device {t!r} yet; Tensors live in NumPy arrays")
-            elif t is not None:
-                return to_dtype(self, as_dtype("to", t.dtype if isinstance(t, TensorBase) else t))
+                require_cpu("to", t)
+            elif t is not None and not isinstance(t, bool):  # PyTorch's non_blocking may stand here
+                y = to_dtype(y, as_dtype("to", t.dtype if isinstance(t, TensorBase) else t))
+        return y
+
+    def cpu(self) -> "Tensor":
+        """Itself: this is where Tensors live."""
         return self
+
+    def cuda(self, device: Any = None, non_blocking: Any = None) -> "Tensor":
+        """Raise NotImplementedError: there are no Tensors on a GPU yet."""
+        require_cpu("cuda", "cuda")
+
+    def type(self, dtype: Any = None) -> Any:
+        """In another dtype; without one, the name of its own."""
+        return str(self.dtype) if dtype is None else self.to(dtype)
 
     def astype(self, dtype: Any) -> "Tensor":
         return to_dtype(self, as_dtype("astype", dtype))
@@ -262,30 +272,8 @@ class Tensor(Shaping):
     __iadd__, __isub__, __imul__, __itruediv__ = map(in_place, ("__add__", "__sub__", "__mul__", "__truediv__"))
     add,  sub,  mul,  div, pow, matmul = __add__,  __sub__,  __mul__,  __truediv__, __pow__, __matmul__
     add_, sub_, mul_, div_             = __iadd__, __isub__, __imul__, __itruediv__
-    exp, log, sqrt, sigmoid, tanh, erf = map(unary, (op.exp, op.log, op.sqrt, op.sigmoid, op.tanh, op.erf))
-    abs, relu      = unary(op.absolute, lambda x: x), unary(op.relu, lambda x: x)
-    __abs__        = abs
+    lt, le, gt, ge, eq, ne             = __lt__, __le__, __gt__, __ge__, __eq__, __ne__
     # fmt: on
-
-    def clamp(self, min: Any = None, max: Any = None) -> "Tensor":
-        """The elements, cut off at min and max, numbers or None."""
-        if min is None and max is None:
-            raise RuntimeError("clamp: min or max must be a number, got None for both")
-        for name, limit in (("min", min), ("max", max)):
-            if limit is not None and not isinstance(limit, Real):
-                raise TypeError(f"clamp: {name} must be a number or None, got {type(limit).__name__}")
-        fractions = any(isinstance(limit, float) for limit in (min, max))
-        return op.clip(floating(self) if fractions else self, low=min, high=max)
-
-    clip = clamp
-
-    def softmax(self, dim: int) -> "Tensor":
-        """exp(x) / Σ exp(x) along `dim`."""
-        return op.softmax_(floating(self), axis=as_axis("softmax", dim, self.ndim))
-
-    def log_softmax(self, dim: int) -> "Tensor":
-        """x - ln Σ exp(x) along `dim`."""
-        return op.log_softmax(floating(self), axis=as_axis("log_softmax", dim, self.ndim))
 
     def __neg__(self) -> "Tensor":
         return op.negative(self)
@@ -304,6 +292,9 @@ class Tensor(Shaping):
     def contiguous(self) -> "Tensor":
         """Itself: minidl's functions take any strides."""
         return self
+
+    def is_contiguous(self) -> bool:
+        return True
 
     def __getitem__(self, index: Any) -> "Tensor":
         return op.getitem(self, index=as_index(index))
@@ -345,19 +336,6 @@ class Tensor(Shaping):
             self.memory.about_to_change()
             self.array[index] = value.array
             self.memory.changes += 1
-
-    def relu_(self) -> "Tensor":
-        return self.copy_(self.relu())
-
-    def sigmoid_(self) -> "Tensor":
-        return self.copy_(self.sigmoid())
-
-    def tanh_(self) -> "Tensor":
-        return self.copy_(self.tanh())
-
-    def clamp_(self, min: Any = None, max: Any = None) -> "Tensor":
-        recorded = is_grad_enabled() and self.requires_grad
-        return self.copy_((self.clone() if recorded else self).clamp(min, max))
 
     def zero_(self) -> "Tensor":
         return self.fill_(0)

@@ -23,9 +23,10 @@ ORDER = [
         "protocols",
         "reductions",
         "shaping",
+        "elements",
         "tensor",
     ),
-    *("functions", "creation", "nn", "optim", "models"),
+    *("cuda", "functions", "creation", "nn", "optim", "models"),
     *("data", "interop", "study", "training", "bench", "cli", "__main__"),
 ]
 FILES = sorted(ROOT.rglob("*.py"))

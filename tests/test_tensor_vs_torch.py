@@ -207,6 +207,53 @@ a.dim() | a.numel() | a.size(0) | tuple(a.size())
 a.size(-1) | a.size(2) | a.is_leaf | a.requires_grad
 a in [a] | hash(a) == hash(a) | a.shape[0] | a.shape == (2, 3) | x, y = a.shape; y = y | y = a.numpy(); y = y.sum()
 np.asarray(a).sum() == 6.0
+a.sigmoid() | a.tanh() | a.erf() | a.expm1() | cube.sigmoid() | torch.sigmoid(a) | torch.tanh(nans) | nans.erf()
+a.clamp(-1, 2) | a.clamp(min=0) | a.clamp(max=1.5) | a.clamp() | cube.clamp(3, 7) | cube.clamp(min=2.5)
+nans.clamp(-1, 1)
+torch.clamp(a, 0, 1) | a.clip(0, 1) | a.floor() | a.ceil() | (a * 1.25).round() | a.sign() | a.square() | b.rsqrt()
+a.softmax(1) | a.softmax(dim=0) | a.log_softmax(-1) | torch.softmax(a, 2) | a.softmax(3)
+torch.log_softmax(a, dim=1)
+y = a * 1; y.relu_(); y.sigmoid_(); y.tanh_(); y.clamp_(0.1, 0.6) | torch.relu_(a * 1) | (a * 2).floor_()
+a.eq(b) | a.ne(a) | a.lt(b) | a.le(1) | a.gt(0) | a.ge(b) | torch.eq(a, a) | a.eq(cube)
+cube.split(2) | cube.split(2, 1) | cube.split(2, dim=-1) | cube.split([1, 3], 2) | cube.split([1, 1], 2)
+cube.split(5, 2) | torch.split(a, 2, dim=1) | a.split(-1) | torch.zeros(0, 3).split(2) | cube.split(1, 3)
+cube.split(0)
+cube.chunk(2, 1) | cube.chunk(3, 2) | cube.chunk(5, 2) | torch.chunk(a, 2, dim=1) | cube.chunk(0)
+cube.chunk(2, dim=-2)
+cube.unbind() | cube.unbind(1) | torch.unbind(a, dim=-1) | torch.tensor(1).unbind() | cube.narrow(1, 1, 2)
+cube.narrow(2, 3, 2) | torch.narrow(cube, 0, -1, 1) | cube.narrow(2, 4, 0) | cube.narrow(2, -5, 1)
+b.expand_as(a) | a.view_as(a.T) | a.reshape_as(a.T) | b.expand_as(cube) | cube.swapaxes(0, 2)
+torch.swapaxes(a, 0, -1)
+cube.swapdims(0, 1) | cube.movedim(0, 2) | cube.movedim(-1, 0) | cube.flip(0) | cube.flip((1, 2)) | cube.flip(-1, 0)
+cube.unflatten(2, (2, 2)) | cube.unflatten(1, (-1, 1)) | cube.unflatten(1, (2, 2)) | torch.flip(a, [1])
+b.repeat(2) | b.repeat(2, 3) | a.repeat(2, 1, 2) | a.repeat(2) | a.repeat(0, 1) | a.repeat((1, 2))
+torch.tensor(1).repeat(3)
+a.bmm(a) | a[None].bmm(a.T[None]) | torch.bmm(cube, cube.transpose(1, 2)) | a.mm(a.T) | torch.mm(a, b) | a.mm(a)
+cube.bmm(cube[:1].transpose(1, 2))
+a.topk(2) | a.topk(1, 0) | a.topk(2, dim=1, largest=False) | a.topk(4) | torch.topk(a, 2) | a.topk(2, 1, True, True)
+a.sort() | a.sort(0, descending=True) | a.sort(1, True) | a.argsort() | a.argsort(0)
+cube.sort(-1, descending=True) | nans.sort(1) | nans.sort(1, descending=True)
+ties.sort(dim=1, stable=True) | ties.sort(dim=1, descending=True, stable=True) | torch.sort(a) | torch.argsort(a, 1)
+a.gather(1, torch.tensor([[0, 2], [1, 1]])) | a.gather(0, torch.tensor([[1, 0, 0]])) | a.gather(1, b)
+a.masked_fill(a > 0, 7) | a.masked_fill(b > 1, -1.5) | a.masked_fill(a, 1) | cube.masked_fill(cube > 3, 0)
+a.prod() | a.prod(0) | a.prod(1, keepdim=True) | cube.prod(-1) | torch.tensor([2, 3]).prod() | torch.tensor([]).prod()
+a.sum(axis=1) | a.mean(axis=0, keepdims=True) | a.sum(axis=(0, 1)) | a.max(axis=1) | a.argmax(axis=0)
+a.sum(0, keepdims=True)
+a.new_zeros(2, 3) | a.new_ones((2,)) | cube.new_full((2,), 3) | a.new_tensor([1, 2])
+cube.new_zeros(2, dtype=torch.float32)
+tuple(a.new_empty([2, 1]).shape) | a.type_as(cube) | a.type(torch.float32) | a.cpu() | a.is_contiguous() | a.nelement()
+a.ndimension() | a.is_floating_point() | cube.is_floating_point() | a.is_cuda | a.device.type
+torch.device("cuda:1").index | torch.device("cuda:1").type | torch.device("gpu") | a.to(torch.device("cpu"))
+str(torch.device("cpu"))
+a.to(device="cpu", dtype=torch.float32) | a.to("cpu", non_blocking=True) | a.to(b.device)
+torch.zeros(2, device="cpu") | torch.ones([2, 1], dtype=torch.float64, device=torch.device("cpu"))
+torch.arange(3, device="cpu")
+torch.full((2,), 1.5, device="cpu") | torch.tensor([1.0], device="cpu") | tuple(torch.rand_like(a).shape)
+tuple(torch.randn([2, 1], dtype=torch.float64, device="cpu").shape) | torch.randn_like(b).dtype == b.dtype
+torch.bernoulli(torch.tensor([0.0, 1.0])) | torch.concat([a, a]) | isinstance(a.shape, torch.Size)
+torch.tensor([1.0], dtype=torch.float).dtype == torch.float32 | torch.tensor([1], dtype=torch.long)
+torch.autograd.Variable(a).is_leaf | torch.autograd.Variable(a, requires_grad=True).requires_grad
+torch.nn.functional.interpolate(cube[None].float(), scale_factor=2)
 """.strip()
 
 
@@ -279,6 +326,23 @@ cube.requires_grad_() | a.detach().backward() | a.detach().register_hook(print) 
 a.detach().retain_grad()
 y = a * 1; y.requires_grad = False | a.numpy() | np.asarray(a) | y = (a * a).sum(); y.backward(); y.backward()
 cube.mean()
+a.sigmoid() | a.tanh() * b | a.erf() | a.expm1() | a.clamp(-1, 2) * b | ties.clamp(1, 3) | a.clamp(min=0.5)
+nans.clamp(-1, 1)
+a.softmax(1) | a.log_softmax(0) * b | a.square() | (a * a + 1).rsqrt() | nans.sigmoid() | nans.tanh()
+y = a * 1; y.sigmoid_(); y = y * b | y = a * 1; y.relu_(); y = y * 2 | y = a * 1; y.clamp_(0, 1); y = y * b
+y = a * 1; y.tanh_(); y = y * y | a.relu_(); y = a | y = a * a; z = y.sigmoid(); y.relu_(); y = z
+y = a.split(2, 1); y = y[0] * b[:2] + y[1] | y = a.chunk(3, 1); y = y[0] * y[2] | y = a.unbind(1); y = y[0] * y[1]
+a.narrow(1, 1, 2) * b[:2] | b.expand_as(a) * a | a.view_as(a.T) * 2 | b.repeat(2, 2) * 2 | a.repeat(2, 1, 1) * a
+a.swapaxes(0, 1) * 3 | a.movedim(0, 1) @ a | a.flip(0, 1) * a | a.unflatten(1, (3, 1)) * 2
+a[None].bmm(a.T[None]) | a.mm(a.T)
+a.topk(2).values * b[:2] | a.sort(1, True)[0] * b | a.gather(1, torch.tensor([[0, 0], [1, 2]]))
+a.masked_fill(a > 0, 2) * b
+a.prod() | a.prod(0) * b | a.prod(1, keepdim=True) * a | a.mean(axis=1, keepdims=True) * b | a.sum(axis=0)
+y = a.view(2, 3, 1).permute(0, 2, 1).reshape(3, 2); y = y * 2
+y = a * 1; y.div_(0.8).mul_(torch.ones(2, 1, dtype=torch.float64)); y = y * a | torch.where(a.eq(b), a, a * b)
+y = a.new_zeros(2, 3); y = y + a | a.type_as(a.float()).double() * b
+torch.nn.functional.interpolate(a[None, None], scale_factor=2.5)
+torch.nn.functional.interpolate(a[None, None], size=(3, 7))
 """.strip()
 
 

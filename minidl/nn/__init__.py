@@ -1,6 +1,7 @@
 """Layers, blocks and losses, under PyTorch's names."""
 
 from minidl.nn import activation_layers, functional, init
+from minidl.nn import clipping as utils  # PyTorch's name
 from minidl.nn.activation_layers import *  # noqa: F403
 from minidl.nn.blocks import Bottleneck, ResidualBlock
 from minidl.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
@@ -13,6 +14,7 @@ from minidl.nn.module import Module, Parameter
 from minidl.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm
 from minidl.nn.padding import ConstantPad2d, ReflectionPad2d, ReplicationPad2d, ZeroPad2d
 from minidl.nn.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from minidl.nn.resampling import ChannelShuffle, PixelShuffle, Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 from minidl.nn.whitening import Whitening
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "Bottleneck",
+    "ChannelShuffle",
     "ConstantPad2d",
     "Conv2d",
     "CrossEntropyLoss",
@@ -46,16 +49,21 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "ParameterList",
+    "PixelShuffle",
     "ReflectionPad2d",
     "ReplicationPad2d",
     "ResidualBlock",
     "Sequential",
     "SmoothL1Loss",
     "Unflatten",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
     "Whitening",
     "ZeroPad2d",
     "fold_batch_norm",
     "functional",
     "init",
+    "utils",
 ]
 __all__ += activation_layers.__all__

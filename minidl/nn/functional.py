@@ -26,6 +26,7 @@ from minidl.nn.losses import cross_entropy, kl_div, log_softmax, nll_loss, one_h
 from minidl.nn.norm import batch_norm, group_norm, layer_norm, local_response_norm
 from minidl.nn.padding import pad
 from minidl.nn.pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
+from minidl.nn.resampling import channel_shuffle, interpolate, pixel_shuffle, upsample
 from minidl.ops import conv
 from minidl.ops import linear as linear_ops
 
@@ -36,6 +37,7 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "channel_shuffle",
     "conv2d",
     "cross_entropy",
     "dropout",
@@ -43,6 +45,7 @@ __all__ = [
     "fold",
     "group_norm",
     "huber_loss",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -54,9 +57,11 @@ __all__ = [
     "nll_loss",
     "one_hot",
     "pad",
+    "pixel_shuffle",
     "smooth_l1_loss",
     "softmax",
     "unfold",
+    "upsample",
 ]
 __all__ += activations.__all__
 

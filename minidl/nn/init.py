@@ -12,8 +12,8 @@ from minidl.random import generator
 from minidl.tensor import Tensor
 
 __all__ = [
-    *("calculate_gain", "constant_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "uniform_"),
-    *("xavier_normal_", "xavier_uniform_", "zeros_"),
+    *("calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_"),
+    *("orthogonal_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_"),
 ]
 
 
@@ -105,3 +105,57 @@ def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonline
     """Draw from U(-b, b), b = gain √(3 / fan) (He et al. 2015)."""
     bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound)
+
+
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Draw from N(mean, std²), again and again where a draw is outside [a, b]."""
+    if not a < b:
+        raise ValueError(f"trunc_normal_: a must be less than b, got {a} and {b}")
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        values = generator().normal(mean, std, shape)
+        for _ in range(1000):
+            outside = (values < a) | (values > b)
+            if not outside.any():
+                return values
+            values[outside] = generator().normal(mean, std, int(outside.sum()))
+        raise ValueError(f"trunc_normal_: N({mean}, {std}²) has next to nothing in [{a}, {b}]")
+
+    return _draw(tensor, draw)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Draw an orthogonal matrix, times gain: rows (or, if there are more of them, columns) of length 1 at right angles.
+
+    The weight (OUT, IN, ...) counts as a matrix (OUT, IN * ...). Source: Saxe et al. 2013, arXiv 1312.6120.
+    """
+    if tensor.ndim < 2:
+        raise ValueError(f"orthogonal_: a weight of 2 axes or more is needed, got shape {tensor.shape}")
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    q, r = np.linalg.qr(generator().standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r))  # else they are not drawn evenly (Mezzadri 2007)
+    return _store(tensor, gain * (q.T if rows < columns else q).reshape(tensor.shape))
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """Make a matrix the identity."""
+    if tensor.ndim != 2:
+        raise ValueError(f"eye_: a matrix is needed, got shape {tensor.shape}")
+    return _store(tensor, np.eye(*tensor.shape))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Make a convolution's weight pass its input on: in each group, output channel i is input channel i."""
+    if tensor.ndim < 3 or tensor.shape[0] % groups:
+        raise ValueError(f"dirac_: a weight of 3 axes or more is needed, of {groups} groups, got {tensor.shape}")
+    values, each = np.zeros(tensor.shape), tensor.shape[0] // groups
+    for o in range(tensor.shape[0]):
+        if o % each < tensor.shape[1]:
+            values[(o, o % each, *(k // 2 for k in tensor.shape[2:]))] = 1
+    return _store(tensor, values)
+
+
+# Names of older PyTorch files, and the ones without the underscore.
+_calculate_fan_in_and_fan_out = fans
+kaiming_normal, kaiming_uniform, xavier_normal = kaiming_normal_, kaiming_uniform_, xavier_normal_
+xavier_uniform, normal, uniform, constant = xavier_uniform_, normal_, uniform_, constant_

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.arguments import as_dtype
+from minidl.arguments import as_dtype, require_cpu
 from minidl.primitives import is_floating, unwrap
 from minidl.tensor import Handle, Tensor
 from minidl.watch import here
@@ -164,6 +164,19 @@ class Module:
             for name, child in self.named_children():
                 yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name)
 
+    def get_submodule(self, target: str) -> "Module":
+        """The module of a dotted name; "" is this one.
+
+        Raises:
+            AttributeError: there is none.
+        """
+        module = self
+        for name in target.split(".") if target else ():
+            module = getattr(module, name)
+            if not isinstance(module, Module):
+                raise AttributeError(f"get_submodule: {target!r} of {type(self).__name__} is no module")
+        return module
+
     def modules(self) -> Iterator["Module"]:
         return (module for _, module in self.named_modules())
 
@@ -217,15 +230,30 @@ class Module:
             if parameter.grad is not None:
                 parameter.grad = None if set_to_none else parameter.grad.zero_()
 
-    def to(self, target: Any) -> "Module":
+    def to(self, *target: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> "Module":
         """Convert floating-point parameters and buffers to a dtype, in place; "cpu" is where they are."""
-        if not isinstance(target, str | Tensor) and as_dtype("to", target).kind != "f":
-            raise TypeError(f"to: a module can be converted to a floating-point dtype, got {target!r}")
+        for t in (*target, device, dtype):
+            if isinstance(t, str) and t.split(":")[0] in ("cpu", "cuda"):
+                require_cpu("to", t)
+            elif t is not None:
+                self._convert(t.dtype if isinstance(t, Tensor) else t)
+        return self
+
+    def _convert(self, dtype: Any) -> None:
+        if as_dtype("to", dtype).kind != "f":
+            raise TypeError(f"to: a module can be converted to a floating-point dtype, got {dtype!r}")
         for tensor in (*self.parameters(), *self.buffers()):
             if is_floating(tensor):
-                tensor.array = tensor.detach().to(target).array
-                tensor.grad = None if tensor.grad is None else tensor.grad.to(target)
+                tensor.array = tensor.detach().to(dtype).array
+                tensor.grad = None if tensor.grad is None else tensor.grad.to(dtype)
+
+    def cpu(self) -> "Module":
+        """Itself: this is where parameters are."""
         return self
+
+    def cuda(self, device: Any = None) -> "Module":
+        """Raise NotImplementedError: there are no parameters on a GPU yet."""
+        require_cpu("cuda", "cuda")
 
     def float(self) -> "Module":
         return self.to(np.float32)

@@ -274,5 +274,17 @@ POOLINGS += [
     pool("adaptive_max_pool2d", (5, 7), N=None),
     pool("adaptive_max_pool2d", (3, 5)),
 ]
+IMAGES = (2, 4, 5, 6)
+OTHERS += [
+    *(call("interpolate", IMAGES, scale_factor=s) for s in (2, (2, 3), 1.5, 0.5, (1, 2.0), 0.7)),
+    *(call("interpolate", IMAGES, size) for size in (7, (10, 12), (3, 2), (5, 6))),
+    *(
+        call("interpolate", IMAGES, **size, mode="bilinear", align_corners=align)
+        for size in ({"size": (7, 11)}, {"size": (3, 1)}, {"scale_factor": 2}, {"scale_factor": (1.5, 0.7)})
+        for align in (False, True)
+    ),
+    call("channel_shuffle", IMAGES, 2),
+    call("pixel_shuffle", IMAGES, 2),
+]
 CASES = CONVOLUTIONS + POOLINGS + LINEARS + NORMS + LOSSES + OTHERS
 CASES += ACTIVATIONS + ELEMENTWISE_LOSSES + NORMS_OF_IMAGES

@@ -73,6 +73,13 @@ LAYERS = [
     "NLLLoss(ignore_index=3)",
     "KLDivLoss(reduction='batchmean')",
     "ModuleDict({'a': Linear(2, 3), 'b': ReLU()})",
+    "Upsample(scale_factor=2)",
+    "Upsample(size=(3, 5))",
+    "Upsample(scale_factor=(2, 1.5), mode='bilinear', align_corners=False)",
+    "UpsamplingNearest2d(scale_factor=2)",
+    "UpsamplingBilinear2d(size=9)",
+    "ChannelShuffle(3)",
+    "ParameterList([])",
     "Flatten()",
     "Flatten(0, 2)",
     "Identity(3, x=4)",
@@ -101,7 +108,7 @@ def test_text_and_state(text):
 
 
 @pytest.mark.filterwarnings("ignore:Using padding=.same:UserWarning")
-@pytest.mark.parametrize("text", [t for t in LAYERS if not re.match(r"\w*Loss\(|Module|Dropout", t)])
+@pytest.mark.parametrize("text", [t for t in LAYERS if not re.match(r"\w*Loss\(|Module|Parameter|Dropout", t)])
 def test_three_batches_of_training_then_evaluation(text):
     ours, theirs = both(text)
     rng = np.random.default_rng(0)
