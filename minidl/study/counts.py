@@ -6,7 +6,7 @@ from typing import Any
 
 from minidl.nn.module import Module
 from minidl.study.costs import Cost, is_known
-from minidl.study.trace import Operation, Trace, example_inputs, total_cost, trace
+from minidl.study.one_pass import OnePass, Operation, example_inputs, one_pass, total_cost
 
 __all__ = ["Counts", "OperationCount", "count", "counts_of", "per_example"]
 
@@ -67,10 +67,10 @@ def count(model: Module, input_size: Any, dtype: Any = None, batch_size: int | N
     Raises:
         ValueError, TypeError: a size or dtype that is none, or inputs that the network cannot take.
     """
-    return counts_of(model, trace("count", model, example_inputs("count", model, input_size, batch_size, dtype)))
+    return counts_of(model, one_pass("count", model, example_inputs("count", model, input_size, batch_size, dtype)))
 
 
-def counts_of(model: Module, seen: Trace) -> Counts:
+def counts_of(model: Module, seen: OnePass) -> Counts:
     """Count what was seen of a network."""
     operations = tuple(
         OperationCount(o.name, o.path, o.output, *per_example([o], seen.examples)) for o in seen.operations

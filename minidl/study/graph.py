@@ -13,7 +13,7 @@ from minidl.nn.module import Module
 from minidl.primitives import is_floating
 from minidl.study import graph_text, svg
 from minidl.study.graph_boxes import Box, Picture, Source, norm_of
-from minidl.study.trace import example_inputs, tensors_in, trace
+from minidl.study.one_pass import example_inputs, one_pass, tensors_in
 from minidl.tensor import Tensor
 
 __all__ = ["GraphDrawing", "show_graph"]
@@ -177,7 +177,7 @@ def run(model: Module, inputs: tuple, input_size: Any, batch_size: int | None) -
     for x in given:
         if is_floating(x):
             x.requires_grad_()
-    return tensors_in(trace("show_graph", model, copies).output), given
+    return tensors_in(one_pass("show_graph", model, copies).output), given
 
 
 def check_recorded(outputs: Sequence[Tensor], ran: bool) -> None:

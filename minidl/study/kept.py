@@ -9,7 +9,7 @@ from minidl.autograd import FREED
 from minidl.kernels.buffers import owner
 from minidl.kernels.deferred import Deferred
 from minidl.nn.module import Module
-from minidl.study.trace import Operation
+from minidl.study.one_pass import Operation
 
 __all__ = ["kept_for_backward"]
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from minidl.autograd import set_grad_enabled
 from minidl.nn.module import Module
-from minidl.study.trace import tensors_in, unchanged
+from minidl.study.one_pass import tensors_in, unchanged
 
 __all__ = ["CallTime", "time_calls"]
 

@@ -13,9 +13,9 @@ from minidl.nn.module import Module
 from minidl.study.counts import Counts, counts_of
 from minidl.study.kept import kept_for_backward
 from minidl.study.layer_times import time_calls
+from minidl.study.one_pass import OnePass, example_inputs, is_extent, one_pass
 from minidl.study.summary_rows import Pass, Row, functional_operations, has_row, table_rows, tree_rows
 from minidl.study.summary_view import COLUMNS, View, html_of, text_of
-from minidl.study.trace import Trace, example_inputs, is_extent, trace
 from minidl.tensor import Tensor
 
 __all__ = ["Summary", "summary"]
@@ -103,7 +103,7 @@ def summary(
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
         raise ValueError(f"summary: depth must be an integer >= 0 or None, got {depth!r}")
     inputs = given_inputs(model, input_size, input_data, batch_size, dtypes)
-    seen = trace("summary", model, inputs)
+    seen = one_pass("summary", model, inputs)
     times, seconds = None, None
     if timing:
         if input_data is None and batch_size is not None:
@@ -201,7 +201,7 @@ def notes_on(seen: Pass, counts: Counts, rows: list[Row], depth: int | None, tre
     return notes
 
 
-def unlisted(model: Module, seen: Trace, depth: int | None) -> dict[str, int]:
+def unlisted(model: Module, seen: OnePass, depth: int | None) -> dict[str, int]:
     """Parameters of modules that were not called, or have no row: name and how many numbers."""
     listed = {
         id(p)

@@ -9,7 +9,7 @@ from minidl.nn.containers import ModuleList, Sequential
 from minidl.nn.module import Module
 from minidl.study.costs import Cost
 from minidl.study.layer_times import CallTime
-from minidl.study.trace import ModuleCall, Operation, Trace, total_cost
+from minidl.study.one_pass import ModuleCall, OnePass, Operation, total_cost
 
 __all__ = ["Pass", "Row", "functional_operations", "has_row", "table_rows", "tree_rows"]
 
@@ -46,7 +46,7 @@ class Pass:
     """A pass that was seen, what each of its operations keeps (bytes), and what its calls took (None: not measured)."""
 
     model: Module
-    trace: Trace
+    trace: OnePass
     kept: dict[Operation, int]
     times: dict[tuple[str, int], CallTime] | None
 
@@ -89,7 +89,7 @@ def owner_of(operation: Operation, depth: int | None) -> ModuleCall | None:
     return next(whole, operation.calls[-1] if operation.calls else None)
 
 
-def functional_operations(seen: Trace, depth: int | None) -> list[Operation]:
+def functional_operations(seen: OnePass, depth: int | None) -> list[Operation]:
     """Operations that no layer runs: those of blocks and of the network itself."""
     owners = ((operation, owner_of(operation, depth)) for operation in seen.operations)
     return [operation for operation, call in owners if call is None or not is_whole(call, depth)]
