@@ -1,17 +1,19 @@
-"""The registry: every operation is a plain text, and a kernel may override it by name.
+r"""The registry: every operation is a plain text, and a kernel may override it by name.
 
 A *text* is a pure function in NumPy notation, decorated with `kernel`. It is the definition of the operation. An
 *override* is a fast function with the same signature, registered for one array type ("cpu": numba on NumPy arrays,
 "cuda": CuPy arrays) and for the inputs that it supports. Calling the text's name picks the override that fits, and the
 text where none does:
 
-    @kernel                                                   # ops/activation.py
+    @kernel(y=r"\max(x, 0)")                                  # ops/elementwise.py
     def relu_forward(x): ...
 
     @override("relu_forward", "cpu", when=lambda x: ...)      # kernels/cpu/elementwise.py
     def _(x): ...
 
-`relu_forward.text` is the plain function, whatever is registered; `use_kernels(False)` runs all of minidl on the texts.
+In the brackets are the equations, name = formula, in LaTeX with the names of the code; `minidl.study.explain` shows
+them. `relu_forward.text` is the plain function, whatever is registered; `use_kernels(False)` runs all of minidl on the
+texts.
 """
 
 import importlib
@@ -47,10 +49,10 @@ def array_type(x: Any) -> str | None:
 
 
 class Kernel:
-    """A text with a name, called through the override that fits its first argument."""
+    """A text with a name and its equations, called through the override that fits its first argument."""
 
-    def __init__(self, text: Callable[..., Any]):
-        self.text = text
+    def __init__(self, text: Callable[..., Any], formulas: dict[str, str]):
+        self.text, self.formulas = text, formulas
         self.name = text.__name__
         update_wrapper(self, text)
 
@@ -73,11 +75,18 @@ class Kernel:
         return f"<kernel {self.name}>"
 
 
-def kernel(text: Callable[..., Any]) -> Kernel:
-    """Register `text` as the definition of the operation of its name."""
+def kernel(text: Callable[..., Any] | None = None, **formulas: str) -> Any:
+    r"""Register `text` as the definition of the operation of its name: `@kernel` or `@kernel(y=r"\max(x, 0)")`.
+
+    Args:
+        text: the function.
+        formulas: what it computes, in order: name -> LaTeX with the names of the code (gamma, dx_hat) for symbols.
+    """
+    if text is None:
+        return lambda text: kernel(text, **formulas)
     if text.__name__ in _texts and _texts[text.__name__].__module__ != text.__module__:
         raise ValueError(f"kernel: {text.__name__} is already defined in {_texts[text.__name__].__module__}")
-    _texts[text.__name__] = Kernel(text)
+    _texts[text.__name__] = Kernel(text, formulas)
     return _texts[text.__name__]
 
 

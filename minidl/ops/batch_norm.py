@@ -18,7 +18,13 @@ def per_channel(v, x):
     return np.reshape(v, (-1,) + (1,) * (x.ndim - 2))
 
 
-@kernel
+@kernel(
+    mean=r"\frac{1}{m} \sum x",
+    var=r"\frac{1}{m} \sum (x - mean)^2",
+    inv_std=r"\frac{1}{\sqrt{var + eps}}",
+    x_hat=r"(x - mean) \cdot inv_std",
+    y=r"gamma \cdot x_hat + beta",
+)
 def batch_norm_forward(x, gamma, beta, *, eps):
     """Algorithm 1; `var` is the biased variance of the mini-batch."""
     axes = batch_axes(x)
@@ -32,7 +38,14 @@ def batch_norm_forward(x, gamma, beta, *, eps):
     return y, (x, gamma, mean, var, inv_std)
 
 
-@kernel
+@kernel(
+    dx_hat=r"dy \cdot gamma",
+    dvar=r"-\frac{1}{2} inv_std^3 \sum dx_hat \cdot (x - mean)",
+    dmean=r"-inv_std \sum dx_hat + dvar \cdot \frac{1}{m} \sum -2 (x - mean)",
+    dx=r"dx_hat \cdot inv_std + dvar \cdot \frac{2}{m} (x - mean) + \frac{1}{m} dmean",
+    dgamma=r"\sum dy \cdot x_hat",
+    dbeta=r"\sum dy",
+)
 def batch_norm_backward(dy, saved, needs):
     """The six derivatives, in the paper's order; sums run over the m values of a channel."""
     x, gamma, mean, var, inv_std = saved
@@ -54,7 +67,7 @@ def batch_norm_backward(dy, saved, needs):
     return tuple(d if need else None for d, need in zip((dx, dgamma, dbeta), needs, strict=True))
 
 
-@kernel
+@kernel(inv_std=r"\frac{1}{\sqrt{var + eps}}", x_hat=r"(x - mean) \cdot inv_std", y=r"gamma \cdot x_hat + beta")
 def batch_norm_inference_forward(x, gamma, beta, mean, var, *, eps):
     """y = γ (x - E[x]) / √(Var[x] + ε) + β with population statistics mean, var (C,)."""
     inv_std = 1 / np.sqrt(var + eps)
@@ -62,7 +75,13 @@ def batch_norm_inference_forward(x, gamma, beta, mean, var, *, eps):
     return per_channel(gamma, x) * x_hat + per_channel(beta, x), (x, gamma, mean, inv_std)
 
 
-@kernel
+@kernel(
+    dx=r"dy \cdot gamma \cdot inv_std",
+    dgamma=r"\sum dy \cdot x_hat",
+    dbeta=r"\sum dy",
+    dmean=r"-gamma \cdot inv_std \cdot \sum dy",
+    dvar=r"-\frac{1}{2} gamma \cdot inv_std^2 \cdot \sum dy \cdot x_hat",
+)
 def batch_norm_inference_backward(dy, saved, needs):
     x, gamma, mean, inv_std = saved
     axes = batch_axes(x)

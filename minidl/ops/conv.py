@@ -15,7 +15,7 @@ from minidl.ops.linear import swap_last
 from minidl.ops.windows import fold, unfold
 
 
-@kernel
+@kernel(cols="unfold(x)", y=r"weight \, cols + bias")
 def conv2d_forward(x, weight, bias, *, window, groups):
     """Correlate x (N, C, H, W) with weight (OC, C/groups, KH, KW), add bias (OC,) or None: y (N, OC, OH, OW)."""
     N, (OC, CG, KH, KW), (OH, OW) = x.shape[0], weight.shape, window.output
@@ -25,7 +25,7 @@ def conv2d_forward(x, weight, bias, *, window, groups):
     return y if bias is None else y + np.reshape(bias, (OC, 1, 1)), (x, weight, window, groups)
 
 
-@kernel
+@kernel(dcols="weight^T dy", dx="fold(dcols)", dweight=r"\sum_{n} dy \, cols^T", dbias=r"\sum_{n,h,w} dy")
 def conv2d_backward(dy, saved, needs):
     x, weight, window, groups = saved
     (N, C, H, W), (OC, CG, KH, KW), (OH, OW) = x.shape, weight.shape, window.output

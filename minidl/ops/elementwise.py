@@ -18,22 +18,22 @@ def unbroadcast(dy, shape):
     return np.reshape(np.sum(dy, axis=axes, keepdims=True), shape)
 
 
-@kernel
+@kernel(z="x + y")
 def add_forward(x, y):
     return x + y, (shape_of(x), shape_of(y))
 
 
-@kernel
+@kernel(dx="unbroadcast(dz)", dy="unbroadcast(dz)")
 def add_backward(dy, saved, needs):
     return tuple(unbroadcast(dy, shape) if need else None for shape, need in zip(saved, needs, strict=True))
 
 
-@kernel
+@kernel(z="x - y")
 def subtract_forward(x, y):
     return x - y, (shape_of(x), shape_of(y))
 
 
-@kernel
+@kernel(dx="unbroadcast(dz)", dy="unbroadcast(-dz)")
 def subtract_backward(dz, saved, needs):
     x_shape, y_shape = saved
     dx = unbroadcast(dz, x_shape) if needs[0] else None
@@ -46,12 +46,12 @@ def beside(x, other):
     return x if hasattr(other, "shape") else None
 
 
-@kernel
+@kernel(z=r"x \cdot y")
 def multiply_forward(x, y):
     return x * y, (beside(x, y), beside(y, x), shape_of(x), shape_of(y))
 
 
-@kernel
+@kernel(dx=r"unbroadcast(dz \cdot y)", dy=r"unbroadcast(dz \cdot x)")
 def multiply_backward(dz, saved, needs):
     x, y, x_shape, y_shape = saved
     dx = unbroadcast(dz * y, x_shape) if needs[0] else None
@@ -59,12 +59,12 @@ def multiply_backward(dz, saved, needs):
     return dx, dy
 
 
-@kernel
+@kernel(z=r"\frac{x}{y}")
 def divide_forward(x, y):
     return x / y, (beside(x, y), y, shape_of(x))
 
 
-@kernel
+@kernel(dx=r"unbroadcast(\frac{dz}{y})", dy=r"unbroadcast(-dz \cdot \frac{x}{y^2})")
 def divide_backward(dz, saved, needs):
     x, y, x_shape = saved
     dx = unbroadcast(dz / y, x_shape) if needs[0] else None
@@ -72,12 +72,12 @@ def divide_backward(dz, saved, needs):
     return dx, dy
 
 
-@kernel
+@kernel(z="x^y")
 def power_forward(x, y):
     return x**y, (x, y)
 
 
-@kernel
+@kernel(dx=r"unbroadcast(dz \cdot y \cdot x^{y - 1})", dy=r"unbroadcast(dz \cdot x^y \cdot \ln x)")
 def power_backward(dz, saved, needs):
     """∂x^y/∂x = y x^(y-1), and 0 where y = 0; ∂x^y/∂y = x^y ln x, and 0 where x = 0 and y >= 0."""
     x, y = saved
@@ -95,74 +95,80 @@ def is_zero(y):
     return isinstance(y, int | float) and y == 0
 
 
-@kernel
+@kernel(y="-x")
 def negative_forward(x):
     return -x, None
 
 
-@kernel
+@kernel(dx="-dy")
 def negative_backward(dy, saved, needs):
     return (-dy,)
 
 
-@kernel
+@kernel(y="e^x")
 def exp_forward(x):
     y = np.exp(x)
     return y, y
 
 
-@kernel
+@kernel(dx=r"dy \cdot y")
 def exp_backward(dy, y, needs):
     return (dy * y,)
 
 
-@kernel
+@kernel(y=r"\ln x")
 def log_forward(x):
     return np.log(x), x
 
 
-@kernel
+@kernel(dx=r"\frac{dy}{x}")
 def log_backward(dy, x, needs):
     return (dy / x,)
 
 
-@kernel
+@kernel(y=r"\sqrt{x}")
 def sqrt_forward(x):
     y = np.sqrt(x)
     return y, y
 
 
-@kernel
+@kernel(dx=r"\frac{dy}{2 y}")
 def sqrt_backward(dy, y, needs):
     return (dy / (2 * y),)
 
 
-@kernel
+@kernel(y="|x|")
 def absolute_forward(x):
     return np.absolute(x), x
 
 
-@kernel
+@kernel(dx=r"dy \cdot sign(x)")
 def absolute_backward(dy, x, needs):
     return (dy * np.sign(x),)
 
 
-@kernel
+@kernel(z=r"\max(x, y)")
 def maximum_forward(x, y):
     return np.maximum(x, y), (x, y)
 
 
-@kernel
+@kernel(
+    dx=r"unbroadcast(dz \cdot (\mathbf{1}[x > y] + \frac{1}{2} \mathbf{1}[x = y]))",
+    dy=r"unbroadcast(dz \cdot (\mathbf{1}[y > x] + \frac{1}{2} \mathbf{1}[x = y]))",
+)
 def maximum_backward(dz, saved, needs):
     return choose_backward(dz, saved, needs, np.less)
 
 
-@kernel
+@kernel(z=r"\min(x, y)")
 def minimum_forward(x, y):
     return np.minimum(x, y), (x, y)
 
 
-@kernel
+@kernel(
+    dx=r"unbroadcast(dz \cdot (\mathbf{1}[x < y] + \frac{1}{2} \mathbf{1}[x = y]))",
+    dy=r"unbroadcast(dz \cdot (\mathbf{1}[y < x] + \frac{1}{2} \mathbf{1}[x = y]))",
+)
 def minimum_backward(dz, saved, needs):
     return choose_backward(dz, saved, needs, np.greater)
 
@@ -176,14 +182,14 @@ def choose_backward(dz, saved, needs, loses):
     return dx, dy
 
 
-@kernel
+@kernel(y=r"\min(\max(x, low), high)")
 def clip_forward(x, *, low, high):
     """y = x, cut off at low and high; either may be None."""
     y = x if low is None else np.maximum(x, low)
     return y if high is None else np.minimum(y, high), (x, low, high)
 
 
-@kernel
+@kernel(dx=r"dy \cdot \mathbf{1}[low \leq x \leq high]")
 def clip_backward(dy, saved, needs):
     """dx = dy where x was let through, also at the limits."""
     x, low, high = saved
@@ -191,12 +197,12 @@ def clip_backward(dy, saved, needs):
     return (dx if high is None else np.where(x <= high, dx, 0),)
 
 
-@kernel
+@kernel(z=r"\mathbf{1}[condition] \cdot x + \mathbf{1}[not \, condition] \cdot y")
 def where_forward(condition, x, y):
     return np.where(condition, x, y), (condition, shape_of(x), shape_of(y))
 
 
-@kernel
+@kernel(dx=r"unbroadcast(dz \cdot \mathbf{1}[condition])", dy=r"unbroadcast(dz \cdot \mathbf{1}[not \, condition])")
 def where_backward(dz, saved, needs):
     condition, x_shape, y_shape = saved
     dx = unbroadcast(np.where(condition, dz, 0), x_shape) if needs[1] else None
@@ -204,24 +210,24 @@ def where_backward(dz, saved, needs):
     return None, dx, dy
 
 
-@kernel
+@kernel(y=r"\max(x, 0)")
 def relu_forward(x):
     """y = max(x, 0); NaN stays NaN."""
     y = np.maximum(x, 0)
     return y, y
 
 
-@kernel
+@kernel(dx=r"dy \cdot \mathbf{1}[y > 0]")
 def relu_backward(dy, y, needs):
     """dx = dy where y > 0, and 0 at the kink."""
     return (np.where(y <= 0, 0, dy),)
 
 
-@kernel
+@kernel(y="dtype(x)")
 def cast_forward(x, *, dtype):
     return x.astype(dtype), x.dtype
 
 
-@kernel
+@kernel(dx="dtype_x(dy)")
 def cast_backward(dy, dtype, needs):
     return (dy.astype(dtype),)

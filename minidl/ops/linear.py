@@ -10,12 +10,12 @@ def swap_last(x):
     return np.transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-@kernel
+@kernel(y=r"x \, w")
 def matmul_forward(x, w):
     return x @ w, (x, w)
 
 
-@kernel
+@kernel(dx=r"dy \, w^T", dw="x^T dy")
 def matmul_backward(dy, saved, needs):
     """dx = dy wᵀ and dw = xᵀ dy, summed over broadcast batches; a 1-D operand acts as a row (x) or a column (w)."""
     x, w = saved
@@ -28,14 +28,14 @@ def matmul_backward(dy, saved, needs):
     return dx, dw
 
 
-@kernel
+@kernel(y=r"x \, weight^T + bias")
 def linear_forward(x, weight, bias):
     """y = x Wᵀ + b for x (..., IN), weight (OUT, IN), bias (OUT,) or None."""
     y = x @ np.transpose(weight, (1, 0))
     return y if bias is None else y + bias, (x, weight)
 
 
-@kernel
+@kernel(dx=r"dy \, weight", dweight="dy^T x", dbias=r"\sum_{rows} dy")
 def linear_backward(dy, saved, needs):
     x, weight = saved
     OUT, IN = weight.shape

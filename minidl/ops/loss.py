@@ -6,13 +6,13 @@ from minidl.kernels import kernel
 from minidl.ops.activation import sigmoid, softplus
 
 
-@kernel
+@kernel(loss=r"-(t \cdot \ln p + (1 - t) \cdot \ln(1 - p))")
 def binary_cross_entropy_forward(p, t):
     """loss = -(t ln p + (1 - t) ln(1 - p)), no logarithm below -100: probability p and target t in [0, 1]."""
     return -(t * log(p) + (1 - t) * log(1 - p)), (p, t)
 
 
-@kernel
+@kernel(dp=r"dloss \cdot \frac{p - t}{p (1 - p)}", dt=r"dloss \cdot (\ln(1 - p) - \ln p)")
 def binary_cross_entropy_backward(dloss, saved, needs):
     """dp = dloss (p - t) / (p (1 - p)), dt = dloss (ln(1 - p) - ln p)."""
     p, t = saved
@@ -26,7 +26,7 @@ def log(p):
     return np.maximum(np.log(np.maximum(p, tiny)), -100)
 
 
-@kernel
+@kernel(loss=r"-(pos_weight \cdot t \cdot \ln \sigma(x) + (1 - t) \cdot \ln(1 - \sigma(x)))")
 def sigmoid_cross_entropy_forward(x, t, *, pos_weight):
     """loss = -(w t ln σ(x) + (1 - t) ln(1 - σ(x))): logit x, target t in [0, 1], weight w of positive targets.
 
@@ -35,7 +35,10 @@ def sigmoid_cross_entropy_forward(x, t, *, pos_weight):
     return pos_weight * t * softplus(-x) + (1 - t) * softplus(x), (x, t, pos_weight)
 
 
-@kernel
+@kernel(
+    dx=r"dloss \cdot ((1 - t) \cdot \sigma(x) - pos_weight \cdot t \cdot (1 - \sigma(x)))",
+    dt=r"dloss \cdot (\ln(1 - \sigma(x)) - pos_weight \cdot \ln \sigma(x))",
+)
 def sigmoid_cross_entropy_backward(dloss, saved, needs):
     """dx = dloss ((1 - t) σ(x) - w t (1 - σ(x))), which is dloss (σ(x) - t) where w = 1; the loss is linear in t."""
     x, t, pos_weight = saved

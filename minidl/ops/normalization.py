@@ -5,7 +5,11 @@ import numpy as np
 from minidl.kernels import kernel
 
 
-@kernel
+@kernel(
+    mean=r"\frac{1}{m} \sum_{axes} x",
+    inv_std=r"\frac{1}{\sqrt{\frac{1}{m} \sum_{axes} (x - mean)^2 + eps}}",
+    x_hat=r"(x - mean) \cdot inv_std",
+)
 def normalize_forward(x, *, axes, eps):
     """x_hat = (x - mean) / √(var + ε), statistics over `axes` (Ba et al. 2016, arXiv 1607.06450; Wu & He 2018)."""
     mean = np.mean(x, axis=axes, keepdims=True)
@@ -14,7 +18,9 @@ def normalize_forward(x, *, axes, eps):
     return x_hat, (x_hat, inv_std, axes)
 
 
-@kernel
+@kernel(
+    dx=r"inv_std \cdot (dx_hat - \frac{1}{m} \sum_{axes} dx_hat - \frac{1}{m} x_hat \sum_{axes} dx_hat \cdot x_hat)"
+)
 def normalize_backward(dx_hat, saved, needs):
     """dx = inv_std (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)): batch norm's derivatives, collected."""
     x_hat, inv_std, axes = saved
@@ -35,7 +41,7 @@ def sum_of_neighbours(x, before, after):
     return total
 
 
-@kernel
+@kernel(d=r"k + \frac{alpha}{size} \sum_{near} x^2", y=r"x \cdot d^{-beta}")
 def local_response_norm_forward(x, *, size, alpha, beta, k):
     """y_c = x_c / d_c^β, d_c = k + α/n Σ x_j² over the n channels around c.
 
@@ -46,7 +52,9 @@ def local_response_norm_forward(x, *, size, alpha, beta, k):
     return x * d**-beta, (x, d, size, alpha, beta)
 
 
-@kernel
+@kernel(
+    dx=r"dy \cdot d^{-beta} - \frac{2 \, alpha \, beta}{size} \cdot x \cdot \sum_{near} dy \cdot x \cdot d^{-beta - 1}"
+)
 def local_response_norm_backward(dy, saved, needs):
     """dx_c = dy_c d_c^-β - 2αβ/n x_c Σ dy_j x_j d_j^(-β-1) over the channels j that x_c counts for."""
     x, d, size, alpha, beta = saved

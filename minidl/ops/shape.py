@@ -6,12 +6,12 @@ from minidl.kernels import kernel
 from minidl.ops.elementwise import unbroadcast
 
 
-@kernel
+@kernel(y=r"\sum_{axis} x")
 def sum_forward(x, *, axis=None, keepdims=False):
     return np.sum(x, axis=axis, keepdims=keepdims), (x.shape, axis)
 
 
-@kernel
+@kernel(dx="broadcast(dy)")
 def sum_backward(dy, saved, needs):
     shape, axis = saved
     return (np.broadcast_to(np.reshape(dy, kept(shape, axis)), shape),)
@@ -24,13 +24,13 @@ def kept(shape, axis):
     return tuple(1 if i in axes else extent for i, extent in enumerate(shape))
 
 
-@kernel
+@kernel(y=r"\max_{axis} x")
 def amax_forward(x, *, axis=None, keepdims=False):
     y = np.max(x, axis=axis, keepdims=keepdims)
     return y, (x, y, axis)
 
 
-@kernel
+@kernel(dx=r"dy \cdot \frac{\mathbf{1}[x = y]}{\sum_{axis} \mathbf{1}[x = y]}")
 def amax_backward(dy, saved, needs):
     """Equal maxima share the gradient."""
     x, y, axis = saved
@@ -40,42 +40,42 @@ def amax_backward(dy, saved, needs):
     return (np.reshape(dy, shape) * is_max / count.astype(dy.dtype),)  # NaN is no maximum: count 0, and NaN stays
 
 
-@kernel
+@kernel(y="reshape(x, shape)")
 def reshape_forward(x, *, shape):
     return np.reshape(x, shape), x.shape
 
 
-@kernel
+@kernel(dx="reshape(dy, shape_x)")
 def reshape_backward(dy, shape, needs):
     return (np.reshape(dy, shape),)
 
 
-@kernel
+@kernel(y="transpose(x, axes)")
 def transpose_forward(x, *, axes):
     return np.transpose(x, axes), axes
 
 
-@kernel
+@kernel(dx="transpose(dy, axes^{-1})")
 def transpose_backward(dy, axes, needs):
     return (np.transpose(dy, tuple(axes.index(i) for i in range(len(axes)))),)
 
 
-@kernel
+@kernel(y="broadcast(x, shape)")
 def broadcast_to_forward(x, *, shape):
     return np.broadcast_to(x, shape), x.shape
 
 
-@kernel
+@kernel(dx="unbroadcast(dy)")
 def broadcast_to_backward(dy, shape, needs):
     return (unbroadcast(dy, shape),)
 
 
-@kernel
+@kernel(y=r"[arrays_1, arrays_2, \ldots]")
 def concatenate_forward(*arrays, axis):
     return np.concatenate(arrays, axis=axis), (tuple(a.shape[axis] for a in arrays), axis)
 
 
-@kernel
+@kernel(darrays=r"[dy[part_1], dy[part_2], \ldots]")
 def concatenate_backward(dy, saved, needs):
     extents, axis = saved
     ends = np.cumsum(extents)
@@ -86,24 +86,24 @@ def concatenate_backward(dy, saved, needs):
     )
 
 
-@kernel
+@kernel(y="pad(x, widths, value)")
 def pad_forward(x, *, widths, value=0):
     """Add widths[i] = (before, after) elements of `value` along each axis i."""
     return np.pad(x, widths, constant_values=value), (x.shape, widths)
 
 
-@kernel
+@kernel(dx="dy[inside]")
 def pad_backward(dy, saved, needs):
     shape, widths = saved
     return (dy[tuple(slice(before, before + extent) for extent, (before, _) in zip(shape, widths, strict=True))],)
 
 
-@kernel
+@kernel(y="x[index]")
 def getitem_forward(x, *, index):
     return x[index], (x.shape, index)
 
 
-@kernel
+@kernel(dx="put(dy, index)")
 def getitem_backward(dy, saved, needs):
     shape, index = saved
     return (put(dy, index, shape),)
@@ -132,11 +132,11 @@ def is_basic(index):
     return all(part is None or part is Ellipsis or isinstance(part, int | slice | np.integer) for part in parts)
 
 
-@kernel
+@kernel(x="put(values, index)")
 def put_forward(values, *, index, shape):
     return put(values, index, shape), index
 
 
-@kernel
+@kernel(dvalues="dx[index]")
 def put_backward(dx, index, needs):
     return (dx[index],)

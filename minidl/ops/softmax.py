@@ -11,40 +11,40 @@ def log_softmax(x, axis):
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 
-@kernel
+@kernel(y=r"x - \ln \sum_{axis} e^x")
 def log_softmax_forward(x, *, axis):
     log_p = log_softmax(x, axis)
     return log_p, (log_p, axis)
 
 
-@kernel
+@kernel(dx=r"dy - e^y \cdot \sum_{axis} dy")
 def log_softmax_backward(dy, saved, needs):
     """dx = dy - p Σ dy."""
     log_p, axis = saved
     return (dy - np.exp(log_p) * np.sum(dy, axis=axis, keepdims=True),)
 
 
-@kernel
+@kernel(y=r"\frac{e^x}{\sum_{axis} e^x}")
 def softmax_forward(x, *, axis):
     p = np.exp(log_softmax(x, axis))
     return p, (p, axis)
 
 
-@kernel
+@kernel(dx=r"y \cdot (dy - \sum_{axis} y \cdot dy)")
 def softmax_backward(dy, saved, needs):
     """dx = p (dy - Σ p dy)."""
     p, axis = saved
     return (p * (dy - np.sum(p * dy, axis=axis, keepdims=True)),)
 
 
-@kernel
+@kernel(p="softmax(x)", loss=r"-\sum_c q \cdot \ln p")
 def cross_entropy_forward(x, q):
     """loss_i = -Σ_c q_ic ln p_ic, p = softmax(x): logits x (M, C), target q (M, C); where q is 0, so is the term."""
     log_p = log_softmax(x, axis=1)
     return -np.sum(np.where(q == 0, 0, q * log_p), axis=1), (log_p, q)
 
 
-@kernel
+@kernel(dx=r"dloss \cdot (p \cdot \sum_c q - q)", dq=r"-dloss \cdot \ln p")
 def cross_entropy_backward(dloss, saved, needs):
     """dx = dloss (p Σ_c q - q), dq = -dloss ln p."""
     log_p, q = saved

@@ -24,7 +24,13 @@ def whitening_matrix(cov, mode):
     return (U / np.sqrt(values)) @ U.T, values, U
 
 
-@kernel
+@kernel(
+    mean=r"\frac{1}{m} \sum x",
+    x_bar="x - mean",
+    cov=r"\frac{1}{m} x_bar^T x_bar",
+    W=r"U \Lambda^{-1/2} U^T (zca), \; \Lambda^{-1/2} U^T (pca), \; U \Lambda U^T = cov + eps \cdot I",
+    y=r"x_bar \, W^T",
+)
 def whiten_forward(x, *, mode, eps):
     """Whiten rows x (m, D): y (m, D)."""
     # fmt: off
@@ -37,7 +43,12 @@ def whiten_forward(x, *, mode, eps):
     return y, (x_bar, W, values, U, mode, mean, cov)
 
 
-@kernel
+@kernel(
+    dW="dy^T x_bar",
+    dcov=r"U (F \cdot U^T dW \, U) U^T (zca), \; U (K \cdot U^T dU + diag(dvalues)) U^T (pca)",
+    dx_bar=r"dy \, W + \frac{1}{m} x_bar (dcov + dcov^T)",
+    dx=r"dx_bar - \frac{1}{m} \sum dx_bar",
+)
 def whiten_backward(dy, saved, needs):
     """Through y = x̄ Wᵀ directly, and through W, Λ and U to Σ."""
     x_bar, W, values, U, mode, _, _ = saved

@@ -51,22 +51,22 @@ def fold(cols, window, size):
     return x_pad[:, :, top : top + H, left : left + W]
 
 
-@kernel
+@kernel(cols="x[windows]")
 def unfold_forward(x, *, window, fill=0.0):
     return unfold(x, window, fill), (window, x.shape[2:])
 
 
-@kernel
+@kernel(dx="fold(dcols)")
 def unfold_backward(dcols, saved, needs):
     window, size = saved
     return (fold(dcols, window, size),)
 
 
-@kernel
+@kernel(x=r"\sum_{windows} cols")
 def fold_forward(cols, *, window, size):
     return fold(cols, window, size), window
 
 
-@kernel
+@kernel(dcols="unfold(dx)")
 def fold_backward(dx, window, needs):
     return (unfold(dx, window),)
