@@ -22,7 +22,8 @@ _STRANGERS = {  # beginnings of files that people mean to load, and what to do a
     b"<": "a web page or XML, perhaps instead of a download",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`",
 }
-HEAD = 512
+HEAD = 512  # bytes that tell the format
+LONGEST = 300  # characters of a message
 
 
 def load(path: str | os.PathLike, map_location: Any = None, *, weights_only: bool = True) -> Any:
@@ -57,7 +58,8 @@ def load(path: str | os.PathLike, map_location: Any = None, *, weights_only: boo
         try:
             return _read(file, size, head, path)
         except (ValueError, OverflowError, struct.error, Warning) as error:  # a Warning, where those are errors
-            raise ValueError(f"load: {os.fspath(path)}: {error}") from None
+            text = " ".join(str(error).split())  # libraries quote what they found, at any length
+            raise ValueError(f"load: {os.fspath(path)}: {text[:LONGEST]}") from None
 
 
 def _read(file: BinaryIO, size: int, head: bytes, path: str | os.PathLike) -> Any:

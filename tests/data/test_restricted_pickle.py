@@ -195,3 +195,16 @@ def test_mutated_pickles_raise_only_value_errors():
         except ValueError:
             refused += 1
     assert refused > 500
+
+
+def test_what_readers_of_other_files_ask_for():
+    python2 = b"U\x03abc(S'x'\nU\x01\xe9d\x86."
+    assert loads(python2, "f") == (b"abc", {b"x": b"\xe9"})
+    assert loads(python2, "f", text=True) == ("abc", {"x": "\xe9"})
+    allowed = {("m", "f"): Allowed(lambda *a: len(a), (0, 2)), ("m", "value"): Allowed("plain", None)}
+    for arguments, wanted in {b")": 0, b"NN\x86": 2}.items():
+        assert loads(b"cm\nf\n" + arguments + b"R.", "f", allowed) == wanted
+    with pytest.raises(ValueError, match="takes 0 or 2 arguments, got 1"):
+        loads(b"cm\nf\nN\x85R.", "f", allowed)
+    assert loads(b"cm\nvalue\n.", "f", allowed) == "plain"
+    assert loads(b"}}(U\x09_metadataNub.", "f") == {}
