@@ -129,8 +129,9 @@ def frozen(model: Module, training: bool) -> Iterator[None]:
         for module, flag in flags:
             module.training = flag
         for buffer, array, changes in buffers:
-            buffer.array[...] = array
-            buffer.memory.changes = changes  # the same bits again
+            if buffer.memory.changes != changes:
+                buffer.array[...] = array
+                buffer.memory.changes = changes  # the same bits again
 
 
 def written(graph: Graph, traced: Trace, arrays: Sequence[np.ndarray]) -> list[Value]:
@@ -138,9 +139,9 @@ def written(graph: Graph, traced: Trace, arrays: Sequence[np.ndarray]) -> list[V
     values: list[Value] = []
 
     def source(x: Any) -> Any:
-        return (
-            given(graph, arrays, x.number) if isinstance(x, Input) else values[x.number] if isinstance(x, Result) else x
-        )
+        if isinstance(x, Input):
+            return given(graph, arrays, x.number)
+        return values[x.number] if isinstance(x, Result) else x
 
     for step in traced.steps:
         graph.step = step
@@ -154,7 +155,8 @@ def written(graph: Graph, traced: Trace, arrays: Sequence[np.ndarray]) -> list[V
             if name not in free:
                 graph.fixed(name, option)
         sources = [source(x) for x in step.inputs]
-        dtype = next(x.dtype for x in sources if isinstance(x, Value))
+        known = [x for x in sources if isinstance(x, Value)] or [x for x in sources if isinstance(x, np.ndarray)]
+        dtype = known[-1].dtype  # that numbers beside it take
         operands = [x if isinstance(x, Value) else graph.value(x, dtype) for x in sources]
         name = builder(graph, *operands, **step.options)
         values.append(Value(name, step.shape, np.dtype(step.options["dtype"]) if step.op == "cast" else dtype))

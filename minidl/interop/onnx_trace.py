@@ -80,23 +80,31 @@ def trace(model: Module, inputs: Sequence[np.ndarray], dynamic_batch: bool) -> T
         ValueError: the model computes something else for other values, or an output does not depend on x.
         TypeError: it does not return a Tensor or a list of them.
     """
-    rng, more = np.random.default_rng(0), int(dynamic_batch)
-    shapes = [(x.shape[0] + more, *x.shape[1:]) if more else x.shape for x in inputs]
-    other = [rng.standard_normal(shape).astype(x.dtype) for x, shape in zip(inputs, shapes, strict=True)]
-    first = Run(model, inputs)
-    try:
-        second = Run(model, other)
-    except Exception as error:
-        raise ValueError(
-            f"export_onnx: the model runs on x but fails on other numbers of shape {shapes[0]}: {error}"
-            + ("; for a model of one batch size pass dynamic_batch=False" if more else "")
-        ) from error
+    more = int(dynamic_batch)
+    first, second = Run(model, inputs), other_run(model, inputs, more)
     paths = {id(module): name for name, module in model.named_modules()}
     steps = [paired(a, b, first, second, paths) for a, b in zip(first.nodes, second.nodes, strict=False)]
     if len(first.nodes) != len(second.nodes) or first.ends != second.ends:
         raise another_way(f"{len(first.nodes)} and {len(second.nodes)} operations")
     batches = (inputs[0].shape[0], inputs[0].shape[0] + 1) if more else None
     return Trace(steps, first.ends, batches, first.several)
+
+
+def other_run(model: Module, inputs: Sequence[np.ndarray], more: int) -> "Run":
+    """Run the model on `more` images more, of random numbers; if it refuses those, between 0 and x's extremes."""
+    rng = np.random.default_rng(0)
+    shapes = [(x.shape[0] + more, *x.shape[1:]) if more else x.shape for x in inputs]
+    normal = [rng.standard_normal(shape) for shape in shapes]
+    between = [rng.uniform(x.min(initial=0), x.max(initial=0), shape) for x, shape in zip(inputs, shapes, strict=True)]
+    for numbers in (normal, between):
+        try:
+            return Run(model, [v.astype(x.dtype) for v, x in zip(numbers, inputs, strict=True)])
+        except Exception as error:
+            failure = error
+    raise ValueError(
+        f"export_onnx: the model runs on x but fails on other numbers of shape {shapes[0]}: {failure}"
+        + ("; for a model of one batch size pass dynamic_batch=False" if more else "")
+    ) from failure
 
 
 class Run:

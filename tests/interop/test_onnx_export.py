@@ -53,6 +53,14 @@ def test_names_and_notes(tmp_path):
     assert graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
+def test_parameters_that_are_called_as_the_input_and_the_output(tmp_path):
+    model = nn.Linear(4, 4)
+    model.input, model.output = nn.Parameter(minidl.randn(4)), nn.Parameter(minidl.randn(4))
+    model.forward = lambda x: F.linear(x * model.input, model.weight, model.bias) + model.output
+    graph = exported(model, normal(2, 4), tmp_path)
+    assert sorted(i.name for i in graph.initializer) == ["bias", "input_1", "output_1", "weight"]
+
+
 def test_the_model_is_left_as_it_was(tmp_path):
     model = Small()
     model.body[1].eval()
@@ -85,6 +93,12 @@ def test_what_depends_on_parameters_only_is_a_constant(tmp_path):
     model = Call(lambda x, w: x @ (w - w.mean()).exp().transpose(0, 1), normal(5, 4))
     graph = exported(model, normal(2, 4), tmp_path)
     assert [node.op_type for node in graph.node] == ["MatMul"]
+
+
+def test_tensors_that_are_no_parameters_are_constants(tmp_path):
+    hidden = minidl.tensor(normal(4), requires_grad=True)
+    exported(lambda x: x * (hidden.exp() * 2), normal(2, 4), tmp_path)
+    assert hidden.requires_grad and hidden.grad is None
 
 
 def test_unused_results_are_not_written(tmp_path):
@@ -264,6 +278,26 @@ def test_a_path_that_depends_on_x_is_refused(tmp_path):
     model = Call(lambda x: x.exp() if x.sum().item() > 1e3 else x + 1)
     with pytest.raises(ValueError, match="another way.*'exp' in Call and 'add'"):
         export_onnx(model, normal(4, 3) + 1e4, tmp_path / "a.onnx")
+
+
+def test_a_model_that_takes_some_numbers_only(tmp_path):
+    """It is run on others of the same range."""
+
+    def picky(x):
+        if x.detach().numpy().min() < 0:
+            raise ValueError("x must be >= 0")
+        return x.sqrt()
+
+    exported(picky, abs(normal(4, 3)), tmp_path, abs(normal(5, 3)))
+    with pytest.raises(ValueError, match="fails on other numbers of shape .4, 3.: no more than three"):
+
+        def once(x, calls=[]):  # noqa: B006
+            if calls:
+                raise ValueError("no more than three")
+            calls.append(1)
+            return x + 1
+
+        export_onnx(Call(once), normal(3, 3), tmp_path / "b.onnx")
 
 
 def test_an_output_without_history_is_refused(tmp_path):

@@ -3,12 +3,13 @@
 import cases
 import numpy as np
 import pytest
-from onnx_judge import compared
+from onnx_judge import compared, run
 
 import minidl
 import minidl.nn.functional as F
 from minidl import nn
 from minidl.autograd import differentiable
+from minidl.interop import export_onnx
 from minidl.interop.onnx_ops import BUILDERS, TRAINING_ONLY
 from minidl.kernels import get_kernel, list_kernels
 
@@ -160,3 +161,65 @@ def test_a_wrong_builder_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setitem(BUILDERS, "add", (lambda g, x, y: g.add("Sub", x, y), ()))
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         exported(lambda x: x + 1, normal(2, 3), tmp_path)
+
+
+def whitened():
+    layer = nn.Whitening(3)
+    layer(minidl.tensor(normal(20, 3, 9, 8)))
+    return layer
+
+
+LAYERS = [
+    *(nn.ELU(0.7), nn.GELU(), nn.GELU("tanh"), nn.Hardsigmoid(), nn.Hardswish(), nn.Hardtanh(-0.5, 0.8), nn.Identity()),
+    *(
+        nn.LeakyReLU(0.2),
+        nn.LogSigmoid(),
+        nn.LogSoftmax(1),
+        nn.Mish(),
+        nn.PReLU(),
+        nn.PReLU(3),
+        nn.ReLU(True),
+        nn.ReLU6(),
+    ),
+    *(
+        nn.SELU(),
+        nn.SiLU(),
+        nn.Sigmoid(),
+        nn.Softmax(-1),
+        nn.Softplus(2.0, 1.0),
+        nn.Tanh(),
+        nn.Dropout(),
+        nn.Dropout2d(),
+    ),
+    *(nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d((3, None)), nn.AdaptiveMaxPool2d(1), nn.AdaptiveMaxPool2d((3, 5))),
+    *(nn.AdaptiveMaxPool2d((3, 2)), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(3, 2, 1), nn.Conv2d(3, 6, 3, groups=3)),
+    *(nn.Conv2d(3, 4, 3, padding=2, padding_mode="reflect"), nn.Linear(8, 5), nn.Flatten(), nn.Unflatten(1, (3, 1))),
+    *(nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, track_running_stats=False)),
+    *(nn.GroupNorm(1, 3), nn.GroupNorm(3, 3, affine=False), nn.LayerNorm((9, 8)), nn.LocalResponseNorm(3, 0.5, k=2.0)),
+    *(nn.ConstantPad2d((1, 2, 0, 1), 3.0), nn.ZeroPad2d(1), nn.ReflectionPad2d(2), nn.ReplicationPad2d((0, 1, 2, 3))),
+    *(nn.ChannelShuffle(3), nn.PixelShuffle(1), nn.Upsample(scale_factor=2), nn.UpsamplingBilinear2d((5, 12))),
+    *(nn.Upsample((4, 20), mode="bilinear"), nn.ResidualBlock(3, 5, 2, "A"), nn.Bottleneck(3, 2, 2), whitened()),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: repr(layer).split("\n")[0])
+def test_layers(layer, tmp_path):
+    exported(layer, normal(2, 3, 9, 8), tmp_path, *([] if batch_statistics(layer) else [normal(5, 3, 9, 8)]))
+
+
+def batch_statistics(layer):
+    return isinstance(layer, nn.BatchNorm2d) and not layer.track_running_stats
+
+
+LOSSES = [nn.L1Loss(), nn.MSELoss(), nn.BCEWithLogitsLoss(), nn.BCELoss()]
+LOSSES += [nn.CrossEntropyLoss(label_smoothing=0.1), nn.SmoothL1Loss(), nn.HuberLoss()]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_losses(loss, tmp_path):
+    for batch in (4, 7):
+        x, t = np.random.default_rng(0).uniform(0.1, 0.9, (2, batch, 3)).astype(np.float32)
+        if batch == 4:
+            export_onnx(loss, (x, t), tmp_path / "a.onnx")
+        (z,) = run(tmp_path / "a.onnx", x, t)
+        np.testing.assert_allclose(z, loss(minidl.tensor(x), minidl.tensor(t)).numpy(), rtol=1e-5)
