@@ -47,7 +47,7 @@ def normalizations(x: np.ndarray, eps: float = 1e-12) -> dict[str, np.ndarray]:
 
 
 def draw_normalizations(x: np.ndarray | None = None, figure: Any = None) -> Any:
-    """Draw what each transformation makes of points x (m, 2), and the ellipse of their covariance; returns the figure."""
+    """Draw what each transformation makes of points x (m, 2), and the ellipse of the covariance; returns the figure."""
     import matplotlib.pyplot as plt
 
     views = normalizations(cloud() if x is None else x)
