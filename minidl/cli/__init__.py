@@ -1,4 +1,4 @@
-"""The command line: `minidl train | eval | bench | data | summary | graph | weights | info`."""
+"""The command line: `minidl train | eval | bench | data | summary | graph | gradcheck | weights | info`."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import minidl
-from minidl.cli import bench, data, evaluate, graph, info, summary, train, weights
+from minidl.cli import bench, data, evaluate, gradcheck, graph, info, summary, train, weights
 from minidl.cli.common import Parser, UsageError, one_line
 from minidl.training import TrainingInterrupted
 
@@ -23,6 +23,7 @@ examples:
   minidl eval runs/resnet20-cifar10-1               measure it on the test set
   minidl summary resnet20                           show its layers and what they cost
   minidl graph resnet20 --out resnet20.svg          draw it
+  minidl gradcheck all                              check every derivative
   minidl weights resnet20.pth                       list what a file of weights holds
   minidl bench                                      time minidl beside PyTorch
 
@@ -87,6 +88,6 @@ def _parser() -> Parser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (train, evaluate, bench, data, summary, graph, weights, info):
+    for module in (train, evaluate, bench, data, summary, graph, gradcheck, weights, info):
         module.add_parser(commands)
     return parser

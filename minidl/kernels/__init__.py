@@ -51,8 +51,8 @@ def array_type(x: Any) -> str | None:
 class Kernel:
     """A text with a name and its equations, called through the override that fits its first argument."""
 
-    def __init__(self, text: Callable[..., Any], formulas: dict[str, str]):
-        self.text, self.formulas = text, formulas
+    def __init__(self, text: Callable[..., Any], formulas: dict[str, str] | None = None):
+        self.text, self.formulas = text, formulas or {}
         self.name = text.__name__
         update_wrapper(self, text)
 
