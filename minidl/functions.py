@@ -1,5 +1,6 @@
 """Tensor methods as free functions, and functions of several Tensors, under PyTorch's names."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = [
     "allclose",
     "cat",
     "concat",
+    "einsum",
     "equal",
     "is_tensor",
     "isfinite",
@@ -88,6 +90,46 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             raise RuntimeError(f"stack: tensors[{i}] has shape {t.shape} but tensors[0] has {tensors[0].shape}")
     axis = as_axis("stack", dim, tensors[0].ndim + 1)
     return cat([t.unsqueeze(axis) for t in tensors], axis)
+
+
+def einsum(equation: str, *tensors: Tensor) -> Tensor:
+    """Multiply one or two Tensors, element by element along axes of one letter, and sum over letters that `->` drops.
+
+    For example "bij,bjk->bik" is a product of matrices, "ij->ji" a transposition, "ij,ij->i" a row by row product.
+
+    Raises:
+        ValueError: three Tensors or more, a letter twice in one of them, no `->`, or letters that do not fit the axes.
+    """
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    names = inputs.split(",")
+    repeated = any(len(set(n)) < len(n) for n in (*names, output))
+    if not arrow or repeated or len(names) != len(tensors) or len(names) > 2 or not set(output) <= set("".join(names)):
+        raise ValueError(f"einsum: {equation!r} must name 1 or 2 Tensors, each letter once in each, as in 'ij,jk->ik'")
+    extents: dict[str, int] = {}
+    for name, x in zip(names, tensors, strict=True):
+        if len(name) != x.ndim or any(extents.setdefault(i, n) != n for i, n in zip(name, x.shape, strict=True)):
+            raise ValueError(f"einsum: {equation!r} does not fit shapes {[t.shape for t in tensors]}")
+    first, second = names[0], names[1] if len(names) == 2 else ""
+    kept = [i for i in first if i in second and i in output]
+    summed = [i for i in first if i in second and i not in output]
+    ours, theirs = ([i for i in n if i in output and i not in m] for n, m in ((first, second), (second, first)))
+    parts = [_laid_out(first, tensors[0], kept, ours, summed)]
+    if second:
+        parts.append(_laid_out(second, tensors[1], kept, summed, theirs))
+    y = parts[0].matmul(parts[1]) if second else parts[0]
+    letters = [*kept, *ours, *theirs]
+    return y.reshape([extents[i] for i in letters]).permute([letters.index(i) for i in output])
+
+
+def _laid_out(name: str, x: Tensor, *groups: list[str]) -> Tensor:
+    """x as an array of 3 axes, one for each group of letters; letters in none of them are summed over."""
+    gone = [axis for axis, letter in enumerate(name) if not any(letter in group for group in groups)]
+    x = x.sum(gone) if gone else x
+    letters = [letter for axis, letter in enumerate(name) if axis not in gone]
+    x = x.permute([letters.index(letter) for group in groups for letter in group])
+    ends = [len(groups[0]), len(groups[0]) + len(groups[1])]
+    parts = (x.shape[: ends[0]], x.shape[ends[0] : ends[1]], x.shape[ends[1] :])
+    return x.reshape([math.prod(part) for part in parts])
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:

@@ -254,6 +254,11 @@ torch.bernoulli(torch.tensor([0.0, 1.0])) | torch.concat([a, a]) | isinstance(a.
 torch.tensor([1.0], dtype=torch.float).dtype == torch.float32 | torch.tensor([1], dtype=torch.long)
 torch.autograd.Variable(a).is_leaf | torch.autograd.Variable(a, requires_grad=True).requires_grad
 torch.nn.functional.interpolate(cube[None].float(), scale_factor=2)
+torch.einsum("ij->ji", a) | torch.einsum("ij->", a) | torch.einsum("ij->i", a) | torch.einsum("ij,kj->ik", a, a)
+torch.einsum("ij,j->i", a, b) | torch.einsum("ij,ij->ij", a, a) | torch.einsum("i,j->ji", b, b)
+torch.einsum("i,i->", b, b)
+torch.einsum("bij,bkj->bki", cube, cube) | torch.einsum("bij,bkj->b", cube, cube) | torch.einsum("ij,jk->ik", a, a)
+torch.einsum("ijk->ij", a) | torch.einsum("ij->k", a)
 """.strip()
 
 
@@ -343,6 +348,9 @@ y = a * 1; y.div_(0.8).mul_(torch.ones(2, 1, dtype=torch.float64)); y = y * a | 
 y = a.new_zeros(2, 3); y = y + a | a.type_as(a.float()).double() * b
 torch.nn.functional.interpolate(a[None, None], scale_factor=2.5)
 torch.nn.functional.interpolate(a[None, None], size=(3, 7))
+torch.einsum("ij,kj->ik", a, a) | torch.einsum("ij,j->i", a, b) | torch.einsum("ij,ij->", a, a)
+torch.einsum("i,j->ji", b, b)
+torch.einsum("ij,j->j", a, b) | torch.einsum("ij->j", a) * b
 """.strip()
 
 

@@ -8,7 +8,7 @@ from minidl.nn.containers import ModuleDict, ModuleList, ParameterList, Sequenti
 from minidl.nn.dropout import Dropout, Dropout2d
 from minidl.nn.elementwise_losses import BCELoss, BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from minidl.nn.folding import fold_batch_norm
-from minidl.nn.layers import Conv2d, Flatten, Identity, Linear, Unflatten
+from minidl.nn.layers import Conv2d, ConvTranspose2d, Flatten, Identity, Linear, Unflatten
 from minidl.nn.losses import CrossEntropyLoss, KLDivLoss, NLLLoss
 from minidl.nn.module import Module, Parameter
 from minidl.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm
@@ -29,6 +29,7 @@ __all__ = [
     "ChannelShuffle",
     "ConstantPad2d",
     "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout2d",

@@ -54,6 +54,30 @@ class _Numbered(Module):
             self.append(module)
         return self
 
+    def __delitem__(self, index: Any) -> None:
+        """Take modules out; those after them move on, if they are numbered."""
+        names = list(self._modules)
+        gone = names[index] if isinstance(index, slice) else [names[index]]
+        numbered = names == [str(i) for i in range(len(names))]
+        left = [(name, module) for name, module in self._modules.items() if name not in gone]
+        self._modules.clear()
+        for i, (name, module) in enumerate(left):
+            self._modules[str(i) if numbered else name] = module
+
+    def pop(self, index: int = -1) -> Module:
+        """Take a module out and return it."""
+        module = self[index]
+        del self[index]
+        return module
+
+    def __iadd__(self, modules: Iterable[Module]) -> "_Numbered":
+        return self.extend(modules)
+
+    def __add__(self, modules: Iterable[Module]) -> "_Numbered":
+        """A new chain or list of these modules and more."""
+        both = type(self)()
+        return both.extend(self).extend(modules)
+
 
 class Sequential(_Numbered):
     """Apply modules one after the other: Sequential(a, b, ...) or Sequential(OrderedDict(name=a, ...))."""

@@ -11,7 +11,7 @@ from minidl import primitives as op
 from minidl.autograd import differentiable
 from minidl.nn import activations
 from minidl.nn.activations import *  # noqa: F403
-from minidl.nn.checks import batched, like_input, require, require_4d
+from minidl.nn.checks import batched, like_input, positive, require, require_4d
 from minidl.nn.dropout import dropout, dropout2d
 from minidl.nn.elementwise_losses import (
     binary_cross_entropy,
@@ -29,6 +29,7 @@ from minidl.nn.pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool
 from minidl.nn.resampling import channel_shuffle, interpolate, pixel_shuffle, upsample
 from minidl.ops import conv
 from minidl.ops import linear as linear_ops
+from minidl.ops.windows import Window
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -39,6 +40,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "channel_shuffle",
     "conv2d",
+    "conv_transpose2d",
     "cross_entropy",
     "dropout",
     "dropout2d",
@@ -129,6 +131,58 @@ def conv2d(
     if uneven != (0, 0):
         images = pad(images, (0, uneven[1], 0, uneven[0]))
     return like_input(_conv2d(images, weight, bias, window=window, groups=groups), x)
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """Spread images: y[n, o, h s + i d - p, w s + j d - p] += x[n, c, h, w] W[c, o, i, j], conv2d's input gradient.
+
+    Args:
+        x: (N, C, H, W) or (C, H, W).
+        weight: (C, OC / groups, KH, KW). bias: (OC,) or None.
+        stride, padding, dilation, groups: of the convolution that this is the gradient of.
+        output_padding: further rows and columns at the end, less than stride or dilation.
+
+    Returns:
+        (N, OC, OH, OW) with OH = (H - 1) s - 2 p + d (KH - 1) + output_padding + 1.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit.
+    """
+    function = "conv_transpose2d"
+    require_4d(function, x)
+    require(function, x=x, weight=weight, bias=bias)
+    positive(function, groups=groups)
+    images = batched(x)
+    N, C, H, W = images.shape
+    if weight.ndim != 4 or weight.shape[0] != C or C % groups:
+        expected = f"({C}, OC / groups, KH, KW) and groups a divisor of {C}"
+        raise ValueError(f"{function}: x {x.shape} expects weight {expected}, got {weight.shape} and {groups}")
+    _, OG, KH, KW = weight.shape
+    if bias is not None and bias.shape != (OG * groups,):
+        raise ValueError(f"{function}: bias has shape {bias.shape} but weight {weight.shape} expects ({OG * groups},)")
+    stride, padding = as_pair(function, "stride", stride, 1), as_pair(function, "padding", padding, 0)
+    dilation, more = as_pair(function, "dilation", dilation, 1), as_pair(function, "output_padding", output_padding, 0)
+    if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
+        raise ValueError(f"{function}: output_padding must be less than stride or dilation, got {output_padding}")
+    axes = zip((H, W), (KH, KW), stride, padding, dilation, more, strict=True)
+    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, k, s, p, d, m in axes)
+    if min(size) < 1:
+        raise ValueError(f"{function}: padding {padding} leaves no pixels of x {x.shape}")
+    matrix = op.reshape(weight, shape=(groups, C // groups, OG * KH * KW))
+    rows = op.reshape(images, shape=(N, groups, C // groups, H * W))
+    cols = op.matmul(op.transpose(matrix, axes=(0, 2, 1)), rows)
+    window = Window((KH, KW), stride, padding, dilation, (H, W))
+    y = op.fold(op.reshape(cols, shape=(N, groups * OG, KH * KW, H, W)), window=window, size=size)
+    return like_input(y if bias is None else y + bias.reshape(-1, 1, 1), x)
 
 
 def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:

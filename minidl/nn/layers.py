@@ -8,17 +8,25 @@ import numpy as np
 from minidl.creation import empty
 from minidl.nn import functional as F
 from minidl.nn import init
-from minidl.nn.activation_layers import ReLU  # noqa: F401
 from minidl.nn.checks import positive
 from minidl.nn.geometry import as_pair, conv_padding
-from minidl.nn.losses import CrossEntropyLoss  # noqa: F401
 from minidl.nn.module import Module, Parameter
-from minidl.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d  # noqa: F401
 
-__all__ = ["Conv2d", "Flatten", "Identity", "Linear", "Unflatten"]
+__all__ = ["Conv2d", "ConvTranspose2d", "Flatten", "Identity", "Linear", "Unflatten"]
 
 
-class Linear(Module):
+class _Weighted(Module):
+    """A layer with a weight and perhaps a bias."""
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias from U(-1/√fan_in, 1/√fan_in), as PyTorch does."""
+        bound = 1 / math.sqrt(init.fans(self.weight)[0])
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+
+class Linear(_Weighted):
     """y = x Wᵀ + b: x (..., in_features) -> (..., out_features); weight (out_features, in_features)."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = np.float32):
@@ -29,13 +37,6 @@ class Linear(Module):
         self.register_parameter("bias", Parameter(empty(out_features, dtype=dtype)) if bias else None)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw weight and bias from U(-1/√in, 1/√in), as PyTorch does."""
-        bound = 1 / math.sqrt(self.in_features)
-        init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            init.uniform_(self.bias, -bound, bound)
-
     def forward(self, x: Any) -> Any:
         return F.linear(x, self.weight, self.bias)
 
@@ -43,7 +44,7 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class Conv2d(Module):
+class Conv2d(_Weighted):
     """2-D convolution (see `functional.conv2d`): x (N, in_channels, H, W) -> (N, out_channels, OH, OW)."""
 
     def __init__(
@@ -85,13 +86,6 @@ class Conv2d(Module):
         self.register_parameter("bias", Parameter(empty(out_channels, dtype=dtype)) if bias else None)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw weight and bias from U(-1/√fan_in, 1/√fan_in), as PyTorch does."""
-        bound = 1 / math.sqrt(init.fans(self.weight)[0])
-        init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            init.uniform_(self.bias, -bound, bound)
-
     def forward(self, x: Any) -> Any:
         padding = self.padding
         if self.padding_mode != "zeros":
@@ -105,6 +99,55 @@ class Conv2d(Module):
         text += "".join(f", {name}={value}" for name, value in changed.items() if name != "padding_mode")
         text += ", bias=False" if self.bias is None else ""
         return text + (f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else "")
+
+
+class ConvTranspose2d(_Weighted):
+    """Transposed 2-D convolution (see `functional.conv_transpose2d`): x (N, in_channels, H, W) becomes larger."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
+        dtype: Any = np.float32,
+    ):
+        super().__init__()
+        positive("ConvTranspose2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"ConvTranspose2d: groups={groups} must divide {in_channels} input and {out_channels} output channels"
+            )
+        if padding_mode != "zeros":
+            raise ValueError(f"ConvTranspose2d: padding_mode must be 'zeros', got {padding_mode!r}")
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = as_pair("ConvTranspose2d", "kernel_size", kernel_size, 1)
+        self.stride, self.dilation = (
+            as_pair("ConvTranspose2d", name, value, 1) for name, value in (("stride", stride), ("dilation", dilation))
+        )
+        self.padding, self.output_padding = (
+            as_pair("ConvTranspose2d", name, value, 0)
+            for name, value in (("padding", padding), ("output_padding", output_padding))
+        )
+        self.weight = Parameter(empty(in_channels, out_channels // groups, *self.kernel_size, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(out_channels, dtype=dtype)) if bias else None)
+        self.reset_parameters()
+
+    def forward(self, x: Any) -> Any:
+        options = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return F.conv_transpose2d(x, self.weight, self.bias, *options)
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        defaults = {"padding": (0, 0), "dilation": (1, 1), "output_padding": (0, 0), "groups": 1}
+        text += "".join(f", {n}={getattr(self, n)}" for n, default in defaults.items() if getattr(self, n) != default)
+        return text + (", bias=False" if self.bias is None else "")
 
 
 class Flatten(Module):

@@ -274,6 +274,23 @@ POOLINGS += [
     pool("adaptive_max_pool2d", (5, 7), N=None),
     pool("adaptive_max_pool2d", (3, 5)),
 ]
+
+
+def transposed(C=4, OC=6, groups=1, kernel=(3, 2), bias=True, N=2, **options):
+    shapes = [(N, C, 5, 4) if N else (C, 5, 4), (C, OC // groups, *kernel), (OC,) if bias else None]
+    name = f"conv_transpose2d {C} {OC} {groups} {kernel} {bias} {N} {options}"
+    return name, lambda F, x, w, b: F.conv_transpose2d(x, w, b, groups=groups, **options), shapes
+
+
+OTHERS += [
+    transposed(),
+    transposed(N=None, bias=False),
+    transposed(stride=2, padding=1),
+    transposed(stride=2, padding=1, output_padding=1, groups=2),
+    transposed(stride=(3, 2), padding=(0, 1), output_padding=(2, 0), dilation=(1, 2)),
+    transposed(kernel=(1, 1), stride=3, output_padding=2),
+    transposed(kernel=(4, 4), stride=2, padding=1, bias=False),
+]
 IMAGES = (2, 4, 5, 6)
 OTHERS += [
     *(call("interpolate", IMAGES, scale_factor=s) for s in (2, (2, 3), 1.5, 0.5, (1, 2.0), 0.7)),

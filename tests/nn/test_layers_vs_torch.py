@@ -79,6 +79,8 @@ LAYERS = [
     "UpsamplingNearest2d(scale_factor=2)",
     "UpsamplingBilinear2d(size=9)",
     "ChannelShuffle(3)",
+    "ConvTranspose2d(3, 4, 2, stride=2)",
+    "ConvTranspose2d(3, 6, (3, 2), 2, (1, 0), output_padding=1, groups=3, bias=False, dilation=(1, 2))",
     "ParameterList([])",
     "Flatten()",
     "Flatten(0, 2)",
@@ -112,7 +114,7 @@ def test_text_and_state(text):
 def test_three_batches_of_training_then_evaluation(text):
     ours, theirs = both(text)
     rng = np.random.default_rng(0)
-    channels = re.match(r"Conv2d\((\d)", text)
+    channels = re.match(r"Conv\w*2d\((\d)", text)
     shape = (2, int(channels[1]) if channels else 3, 8, 8)
     for training in (True, True, True, False):
         ours.train(training), theirs.train(training)

@@ -237,3 +237,61 @@ def test_initial_weights_have_the_spread_of_their_formula():
         nn.init.kaiming_normal_(minidl.empty(2, 2), mode="fan")
     with pytest.raises(ValueError, match=r"\(3,\)"):
         nn.init.xavier_normal_(minidl.empty(3))
+
+
+def test_get_submodule():
+    net = Net()
+    assert net.get_submodule("") is net
+    assert net.get_submodule("tail.2") is net.tail[2]
+    for target in ("tail.7", "nothing", "conv.weight"):
+        with pytest.raises(AttributeError):
+            net.get_submodule(target)
+
+
+def test_devices():
+    net = Net()
+    assert net.cpu() is net and net.to("cpu") is net and net.to(minidl.device("cpu")) is net
+    assert net.to(device="cpu", dtype=minidl.float64) is net and net.conv.weight.dtype == np.float64
+    for move in (net.cuda, lambda: net.to("cuda:0"), lambda: net.to(minidl.device("cuda"))):
+        with pytest.raises(NotImplementedError, match="there is no device 'cuda"):
+            move()
+
+
+def test_taking_modules_out_and_adding_them():
+    chain = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
+    last = chain[-1]
+    assert chain.pop() is last and len(chain) == 2
+    del chain[0]
+    assert list(chain.state_dict()) == [] and isinstance(chain[0], nn.ReLU)
+    chain += [last]
+    assert list(chain.state_dict()) == ["1.weight", "1.bias"]
+    both = chain + nn.Sequential(nn.ReLU())
+    assert len(both) == 3 and len(chain) == 2 and both[1] is last
+    modules = nn.ModuleList([nn.ReLU(), last]) + [nn.ReLU()]
+    del modules[:2]
+    assert len(modules) == 1 and [name for name, _ in modules.named_children()] == ["0"]
+    with pytest.raises(IndexError, match="index 5"):
+        modules.pop(5)
+
+
+def test_dict_of_modules():
+    modules = nn.ModuleDict({"a": nn.Linear(2, 3)})
+    modules["b"] = nn.ReLU()
+    modules.update({"c": nn.Linear(3, 1)})
+    assert list(modules) == list(modules.keys()) == ["a", "b", "c"] and len(modules) == 3 and "b" in modules
+    assert [type(m) for m in modules.values()] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert list(modules.state_dict()) == ["a.weight", "a.bias", "c.weight", "c.bias"]
+    del modules["a"]
+    assert "a" not in modules and dict(modules.items())["b"] is modules["b"]
+    with pytest.raises(TypeError, match="child must be a Module"):
+        modules["d"] = 3
+    with pytest.raises(KeyError):
+        modules["a"]
+
+
+def test_list_of_parameters():
+    parameters = nn.ParameterList([nn.Parameter(minidl.zeros(2)), nn.Parameter(minidl.zeros(3, 4))])
+    parameters.append(minidl.ones(1))
+    assert [p.shape for p in parameters] == [(2,), (3, 4), (1,)] and len(parameters) == 3
+    assert [name for name, _ in parameters.named_parameters()] == ["0", "1", "2"]
+    assert parameters[-1].requires_grad and "(1): Parameter" in repr(parameters) and "size 3x4" in repr(parameters)
