@@ -147,9 +147,7 @@ def gelu_tanh_forward(x):
     return 0.5 * x * (1 + np.tanh(inside_gelu(x))), x
 
 
-@kernel(
-    dt=r"(1 - t^2) \sqrt{2 / \pi} (1 + 3 \cdot 0.044715 x^2)", dx=r"dy \cdot (\frac{1}{2} (1 + t) + \frac{x}{2} dt)"
-)
+@kernel(dx=r"dy \cdot (\frac{1}{2} (1 + t) + \frac{x}{2} (1 - t^2) \sqrt{2 / \pi} (1 + 3 \cdot 0.044715 x^2))")
 def gelu_tanh_backward(dy, x, needs):
     t = np.tanh(inside_gelu(x))
     dt = (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
