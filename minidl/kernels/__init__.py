@@ -40,9 +40,14 @@ _local = threading.local()
 
 
 def array_type(x: Any) -> str | None:
-    """Name the kind of array that `x` is: "cpu" (NumPy), "cuda" (CuPy), "tensor", or None for anything else."""
+    """Name the kind of array that `x`, or the first of a list, is.
+
+    "cpu" (NumPy), "cuda" (CuPy), "tensor", or None for anything else.
+    """
     if isinstance(x, np.ndarray | Deferred):
         return "cpu"
+    if isinstance(x, list) and x:
+        return array_type(x[0])
     if type(x).__module__.startswith("cupy"):
         return "cuda"
     return "tensor" if hasattr(x, "__array_function__") else None

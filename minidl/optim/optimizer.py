@@ -76,17 +76,19 @@ class Optimizer:
         """Change every parameter that has a gradient; `closure` computes the loss and its gradients before."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    if p.grad.shape != p.shape:
-                        raise ValueError(f"step: a gradient of shape {p.grad.shape} for a parameter of shape {p.shape}")
-                    self.update(p, group)
-                    p.memory.changes += 1
+            params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
+                if p.grad.shape != p.shape:
+                    raise ValueError(f"step: a gradient of shape {p.grad.shape} for a parameter of shape {p.shape}")
+            if params:
+                self.update(params, group)
+            for p in params:
+                p.memory.changes += 1
         return loss
 
-    def update(self, p: Tensor, group: dict[str, Any]) -> None:
-        """Change one parameter's array in place by its gradient."""
-        raise NotImplementedError(f"{type(self).__name__} defines no update(p, group)")
+    def update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Change the arrays of a group's parameters in place by their gradients."""
+        raise NotImplementedError(f"{type(self).__name__} defines no update(params, group)")
 
     def state_dict(self) -> dict[str, Any]:
         """Return state and groups; parameters appear by their number, in the order of the groups."""

@@ -13,18 +13,19 @@ __all__ = ["SGD"]
 
 
 @kernel
-def sgd_step(weight, dweight, velocity, *, lr, momentum, dampening, weight_decay, nesterov, first):
-    """Change weight and velocity in place.
+def sgd_step(weights, dweights, velocities, *, lr, momentum, dampening, weight_decay, nesterov, first):
+    """Change each weight and its velocity (None without momentum) in place.
 
     g = dweight + weight_decay weight
     v = momentum v + (1 - dampening) g          (the first time: v = g)
     weight = weight - lr (g + momentum v)       with Nesterov, else weight - lr v
     """
-    g = dweight + weight_decay * weight if weight_decay else dweight
-    if momentum:
-        velocity[...] = g if first else momentum * velocity + (1 - dampening) * g
-        g = g + momentum * velocity if nesterov else velocity
-    weight -= lr * g
+    for weight, dweight, velocity in zip(weights, dweights, velocities, strict=True):
+        g = dweight + weight_decay * weight if weight_decay else dweight
+        if momentum:
+            velocity[...] = g if first else momentum * velocity + (1 - dampening) * g
+            g = g + momentum * velocity if nesterov else velocity
+        weight -= lr * g
 
 
 class SGD(Optimizer):
@@ -57,13 +58,13 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("SGD: nesterov=True needs a momentum > 0 and dampening 0")
 
-    def update(self, p: Tensor, group: dict[str, Any]) -> None:
-        options = {name: group[name] for name in ("momentum", "dampening", "weight_decay", "nesterov")}
-        velocity = self.state.get(p, {}).get("momentum_buffer")
-        first = velocity is None
-        if group["momentum"] and first:
-            velocity = Tensor(np.zeros_like(p.array))
-            self.state[p] = {"momentum_buffer": velocity}
-        buffer = None if velocity is None else velocity.array
-        dweight = -p.grad.array if group["maximize"] else p.grad.array
-        sgd_step(p.array, dweight, buffer, lr=group["lr"], first=first, **options)
+    def update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        options = {name: group[name] for name in ("lr", "momentum", "dampening", "weight_decay", "nesterov")}
+        begun = [p for p in params if not group["momentum"] or "momentum_buffer" in self.state.get(p, {})]
+        new = [p for p in params if group["momentum"] and "momentum_buffer" not in self.state.get(p, {})]
+        self.state.update({p: {"momentum_buffer": Tensor(np.zeros_like(p.array))} for p in new})
+        for chosen, first in ((begun, False), (new, True)):
+            if chosen:
+                velocities = [self.state[p]["momentum_buffer"].array if group["momentum"] else None for p in chosen]
+                dweights = [-p.grad.array if group["maximize"] else p.grad.array for p in chosen]
+                sgd_step([p.array for p in chosen], dweights, velocities, first=first, **options)

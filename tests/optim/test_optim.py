@@ -21,6 +21,26 @@ def test_two_steps_by_hand():
         np.testing.assert_allclose(p.detach().numpy(), [expected], rtol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("momentum", [0, 0.9])
+def test_all_parameters_in_one_launch_move_as_by_the_text(momentum, dtype):
+    rng = np.random.default_rng(0)
+    values, gradients = ([rng.standard_normal(size).astype(dtype) for size in (5, 70_000, 1, 40_000)] for _ in range(2))
+    paths = []
+    for kernels in (True, False):
+        with minidl.use_kernels(kernels):
+            params = [minidl.tensor(value, requires_grad=True) for value in values]
+            optimizer = SGD(params, lr=0.1, momentum=momentum, weight_decay=0.01, nesterov=momentum > 0)
+            for _ in range(2):
+                for p, gradient in zip(params, gradients, strict=True):
+                    p.grad = minidl.from_numpy(np.repeat(gradient, 2)[::2])  # not contiguous
+                optimizer.step()
+        paths.append([p.detach().numpy() for p in params])
+    for kernel, text, value in zip(*paths, values, strict=True):
+        assert not np.allclose(text, value, atol=0.1)
+        np.testing.assert_allclose(kernel, text, rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
 def test_a_step_does_not_change_gradients_or_dtypes():
     p = minidl.ones(3, requires_grad=True)
     p.grad = minidl.full((3,), 0.5)

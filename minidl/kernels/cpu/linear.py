@@ -19,6 +19,8 @@ from minidl.kernels.cpu.transpose import copy_transposed
 
 ROWS = 128  # of the result per task: their part of A stays in the L2 cache
 BLOCK = 64  # rows of the result at a time
+FEW = 4  # rows, for which copying columns of b side by side takes longer than the products
+COLUMNS = 1024  # of b at a time for a few rows
 RUN = 256  # terms that are added one after the other; longer sums are added up from runs
 
 
@@ -84,13 +86,53 @@ def multiply(start, stop, crew, a, a_strides, b, b_strides, c, K):
                     add_rows(rows, columns, block, width, out, ic, N, k)
 
 
+@jit
+def multiply_rows(start, stop, crew, a, b, c):
+    """C (M, N) = A (M, K) B (K, N) for a few rows and blocks start..stop of columns of B, each read once."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
+    (M, K), N = a.shape, b.shape[1]
+    total, zero = np.empty(COLUMNS, c.dtype), c.dtype.type(0)
+    for task in range(start, stop):
+        begin, columns = task * COLUMNS, min(COLUMNS, N - task * COLUMNS)
+        for k in range(0, K, RUN):
+            for p in range(M):
+                total[:] = zero
+                for r in range(k, min(k + RUN, K)):
+                    factor, row = a[p, r], b[r, begin:]
+                    for q in range(columns):
+                        total[q] += factor * row[q]
+                there = c[p, begin:]
+                for q in range(columns):
+                    there[q] = total[q] + (there[q] if k > 0 else zero)
+
+
+@jit
+def multiply_by_columns(start, stop, crew, a, columns, c):
+    """C (M, N) = A (M, K) B (K, N) for a few rows and columns start..stop of B, which are rows of `columns` (N, K)."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
+    for n in range(start, stop):
+        column = columns[n]
+        for p in range(len(a)):
+            row, total = a[p], c.dtype.type(0)
+            for k in range(len(column)):
+                total += row[k] * column[k]
+            c[p, n] = total
+
+
 def matrix_product(a, b):
     """a b for matrices that are contiguous, or are the transpose of one that is."""
     (M, K), N = a.shape, b.shape[1]
     c = empty((M, N), a.dtype)
-    operands = [part for m in (a, b) for part in (m.ravel("K"), tuple(s // m.itemsize for s in m.strides))]
-    panels = -(-N * c.itemsize // (2 * VECTOR_BYTES))
-    threads.run_over(M * N * K, multiply, panels * -(-M // ROWS), *operands, c, K)
+    if M <= FEW and a.flags.c_contiguous and b.flags.c_contiguous:
+        threads.run_over(b.size, multiply_rows, -(-N // COLUMNS), a, b, c)
+    elif M <= FEW and a.flags.c_contiguous:
+        threads.run_over(b.size, multiply_by_columns, N, a, b.T, c)
+    else:
+        operands = [part for m in (a, b) for part in (m.ravel("K"), tuple(s // m.itemsize for s in m.strides))]
+        panels = -(-N * c.itemsize // (2 * VECTOR_BYTES))
+        threads.run_over(M * N * K, multiply, panels * -(-M // ROWS), *operands, c, K)
     return c
 
 
