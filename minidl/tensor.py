@@ -13,13 +13,16 @@ import numpy as np
 
 from minidl import autograd
 from minidl import primitives as op
-from minidl.arguments import as_dtype, as_index, check_fit, device, require_cpu
+from minidl.arguments import as_dtype, as_index, as_shape, check_fit, device, require_cpu
 from minidl.autograd import Memory, TensorBase, is_grad_enabled
 from minidl.elements import Elements
 from minidl.kernels import array_type
+from minidl.kernels.deferred import Deferred
 from minidl.primitives import floating, is_floating, matrix_product, operands, rank, to_dtype, unwrap
 
 __all__ = ["Tensor"]
+
+ARRAYS = (np.ndarray, Deferred)
 
 
 class Handle:
@@ -84,8 +87,27 @@ def in_place(operator: str) -> Callable[..., Any]:
     return method
 
 
+def given(data: Any, *more: Any) -> Any:
+    """The array of Tensor(2, 3), a shape; of Tensor([2, 3]), numbers; or of what is an array in another way.
+
+    Raises:
+        TypeError: something else.
+    """
+    if not more and array_type(data) is not None:
+        return unwrap(data)
+    try:
+        if isinstance(data, list | tuple | np.generic) and not more:
+            return np.array([unwrap(v) for v in data] if not isinstance(data, np.generic) else data, np.float32)
+        return np.empty(as_shape((data, *more)), np.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Tensor: expected numbers or extents, got {(data, *more)}; see minidl.tensor") from error
+
+
 class Tensor(Elements):
     """An array with a gradient. Make one with `minidl.tensor(data)`, `minidl.from_numpy(array)`, `minidl.zeros(...)`.
+
+    Tensor(array) shares the array's memory. As PyTorch's constructor, Tensor([2, 3]) copies numbers into float32, and
+    Tensor(2, 3) makes a Tensor of that shape whose elements are not set.
 
     Attributes:
         array: the NumPy (or CuPy) array itself.
@@ -94,6 +116,10 @@ class Tensor(Elements):
     """
 
     __slots__ = ()
+
+    def __init__(self, data: Any = 0, *more: Any):
+        array = data if isinstance(data, ARRAYS) and not more else given(data, *more)
+        TensorBase.__init__(self, array)
 
     # --- what it is ---------------------------------------------------------------------------------------------
     dtype = property(attrgetter("held.dtype"), doc="NumPy dtype.")

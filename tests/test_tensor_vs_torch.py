@@ -254,6 +254,9 @@ torch.bernoulli(torch.tensor([0.0, 1.0])) | torch.concat([a, a]) | isinstance(a.
 torch.tensor([1.0], dtype=torch.float).dtype == torch.float32 | torch.tensor([1], dtype=torch.long)
 torch.autograd.Variable(a).is_leaf | torch.autograd.Variable(a, requires_grad=True).requires_grad
 torch.nn.functional.interpolate(cube[None].float(), scale_factor=2)
+torch.Tensor([1, 2.5]) | torch.Tensor((1, 2)) | torch.Tensor([[1, 2], [3, 4]]) | tuple(torch.Tensor(2, 3).shape)
+torch.Tensor("a") | torch.Tensor(2, 3).dtype == torch.float32 | torch.Tensor(2.5) | torch.Tensor([[1, 2], [3]])
+torch.Tensor(torch.tensor([1.0, 2.0])) | tuple(torch.Tensor().shape) | torch.Tensor([]) | torch.Tensor(-1)
 torch.einsum("ij->ji", a) | torch.einsum("ij->", a) | torch.einsum("ij->i", a) | torch.einsum("ij,kj->ik", a, a)
 torch.einsum("ij,j->i", a, b) | torch.einsum("ij,ij->ij", a, a) | torch.einsum("i,j->ji", b, b)
 torch.einsum("i,i->", b, b)
