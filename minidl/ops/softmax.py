@@ -37,14 +37,14 @@ def softmax_backward(dy, saved, needs):
     return (p * (dy - np.sum(p * dy, axis=axis, keepdims=True)),)
 
 
-@kernel(p="softmax(x)", loss=r"-\sum_c q \cdot \ln p")
+@kernel(log_p=r"x - \ln \sum_c e^x", loss=r"-\sum_c q \cdot log_p")
 def cross_entropy_forward(x, q):
     """loss_i = -Σ_c q_ic ln p_ic, p = softmax(x): logits x (M, C), target q (M, C); where q is 0, so is the term."""
     log_p = log_softmax(x, axis=1)
     return -np.sum(np.where(q == 0, 0, q * log_p), axis=1), (log_p, q)
 
 
-@kernel(dx=r"dloss \cdot (p \cdot \sum_c q - q)", dq=r"-dloss \cdot \ln p")
+@kernel(dx=r"dloss \cdot (e^{log_p} \cdot \sum_c q - q)", dq=r"-dloss \cdot log_p")
 def cross_entropy_backward(dloss, saved, needs):
     """dx = dloss (p Σ_c q - q), dq = -dloss ln p."""
     log_p, q = saved

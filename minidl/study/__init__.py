@@ -10,6 +10,7 @@ from minidl.study.batch_norm_lab import (
 )
 from minidl.study.convolutions import ConvolutionWays, convolve_four_ways, seven_loops
 from minidl.study.counts import Counts, count
+from minidl.study.explain import Explanation, explain
 from minidl.study.gradcheck import gradcheck, gradgradcheck
 from minidl.study.gradcheck_report import GradcheckError, GradcheckReport
 from minidl.study.graph import GraphDrawing, show_graph
@@ -18,10 +19,12 @@ from minidl.study.recorder import Recorder
 from minidl.study.recording import Recording
 from minidl.study.summary import Summary, summary
 from minidl.study.table import Table
+from minidl.study.trace import Trace, trace
 
 __all__ = [
     "ConvolutionWays",
     "Counts",
+    "Explanation",
     "GradcheckError",
     "GradcheckReport",
     "GraphDrawing",
@@ -30,6 +33,7 @@ __all__ = [
     "RunningStatistics",
     "Summary",
     "Table",
+    "Trace",
     "bessel_correction",
     "cloud",
     "compare_batch_norms",
@@ -38,6 +42,7 @@ __all__ = [
     "convolve_four_ways",
     "count",
     "draw_normalizations",
+    "explain",
     "gradcheck",
     "gradgradcheck",
     "normalizations",
@@ -46,4 +51,5 @@ __all__ = [
     "seven_loops",
     "show_graph",
     "summary",
+    "trace",
 ]

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from minidl.autograd import reach, sweep
 from minidl.interop.safetensors import write_atomically
 from minidl.nn.module import Module
 from minidl.primitives import is_floating
 from minidl.study import graph_text, svg
+from minidl.study.flow import gradients_of
 from minidl.study.graph_boxes import Box, Picture, Source, norm_of
 from minidl.study.one_pass import example_inputs, one_pass, tensors_in
 from minidl.tensor import Tensor
@@ -204,15 +204,7 @@ def checked_names(names: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
 
 def norms_of(outputs: Sequence[Tensor]) -> dict[int, float]:
     """The norm of the gradient by every edge, by its id; nothing is freed and no `.grad` changes."""
-    nodes, leaves = reach([y.edge for y in outputs], {})
-    hooks = [(node, node.hooks) for node in nodes if node.hooks]
-    try:
-        for node, all_hooks in hooks:
-            node.hooks = {key: hook for key, hook in all_hooks.items() if key != "retain_grad"}
-        found = sweep(outputs, [None] * len(outputs), True, False, wanted=[*nodes, *leaves.values()])
-    finally:
-        for node, all_hooks in hooks:
-            node.hooks = all_hooks
+    found = gradients_of(outputs, [None] * len(outputs))
     return {key: norm_of(dy) for key, dy in found.items()}
 
 
