@@ -60,7 +60,7 @@ def run(cell: Cell, names: dict, path: Path) -> str:
     with contextlib.redirect_stdout(printed):
         exec(compile(tree, str(path), "exec"), names)
         value = None if last is None else eval(compile(ast.Expression(last.value), str(path), "eval"), names)
-        if value is not None:
+        if value is not None and not cell.code.rstrip().endswith(";"):
             if hasattr(value, "_repr_html_"):
                 value._repr_html_()
             print(value)
