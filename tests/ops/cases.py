@@ -23,6 +23,7 @@ class Case:
     probabilities: bool = False  # inputs in (0, 1)
     constants: tuple = ()  # inputs before the differentiable ones
     constants_after: tuple = ()
+    arrays_only: bool = False  # the text needs NumPy's linear algebra, which neither Tensors nor the stand-in answer
     large: bool = False  # enough work for every path of a kernel, too much for one difference per element
 
     def __str__(self):
@@ -173,6 +174,7 @@ CASES: list[Case] = [
     Case("cross_entropy", [(4, 5), (4, 5)], positive=True),
     Case("binary_cross_entropy", [(3, 4), (3, 4)], probabilities=True),
     *(Case("sigmoid_cross_entropy", [(3, 4), (3, 4)], dict(pos_weight=w)) for w in (1.0, np.array([0.5, 2, 3, 1]))),
+    *(Case("whiten", [(7, 3)], dict(mode=mode, eps=1e-3), arrays_only=True) for mode in ("zca", "pca")),
     *(Case("normalize", [(3, 4, 5)], dict(axes=axes, eps=1e-3)) for axes in ((2,), (-2, -1))),
     *(Case("local_response_norm", [(2, 5, 3)], dict(size=n, alpha=0.3, beta=0.75, k=2.0)) for n in (1, 2, 3, 5, 12)),
 ]

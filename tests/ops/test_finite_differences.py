@@ -43,7 +43,9 @@ def test_only_what_is_needed_is_computed(case):
             np.testing.assert_array_equal(gradients[i], every[i])
 
 
-@pytest.mark.parametrize("case", [c for c in SMALL if not any(0 in s for s in c.shapes if s)], ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in SMALL if not c.arrays_only and not any(0 in s for s in c.shapes if s)], ids=str
+)
 def test_second_derivative(case):
     """Differences of the first derivative (arrays) against the texts replayed on Tensors."""
     op = autograd.differentiable(text_of(case.op, "forward"), text_of(case.op, "backward"))

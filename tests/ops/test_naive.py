@@ -36,6 +36,7 @@ def test_every_operation_that_is_more_than_a_numpy_call_has_a_twin():
         *("add", "subtract", "multiply", "divide", "power", "negative", "exp", "log", "sqrt", "absolute", "maximum"),
         *("minimum", "where", "relu", "cast", "sum", "amax", "reshape", "transpose", "broadcast_to", "concatenate"),
         *("pad", "getitem", "put", "tanh", "expm1"),
+        "whiten",  # judged by the covariance of what comes out: tests/nn/test_whitening.py
     }
     assert {case.op for case in CASES} - elementary == {case.op for case in LOOPED}
 
