@@ -24,8 +24,8 @@ def add_forward(x, y):
 
 
 @kernel(dx="unbroadcast(dz)", dy="unbroadcast(dz)")
-def add_backward(dy, saved, needs):
-    return tuple(unbroadcast(dy, shape) if need else None for shape, need in zip(saved, needs, strict=True))
+def add_backward(dz, saved, needs):
+    return tuple(unbroadcast(dz, shape) if need else None for shape, need in zip(saved, needs, strict=True))
 
 
 @kernel(z="x - y")

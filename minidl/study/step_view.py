@@ -14,16 +14,17 @@ FRAME = "border-left:3px solid rgba(128,128,128,.5);padding:2px 0 2px 10px;margi
 CELL = "text-align:left;vertical-align:top;padding:3px 12px 3px 0;background:transparent"
 PLAIN = "tex2jax_ignore mathjax_ignore"  # classes whose text MathJax leaves alone
 FAINT = "opacity:.65"
+GAP = "\u2003"  # a wide space, which HTML keeps
 
 Section = tuple[str, list[Line], bool]  # heading, lines, whether they are derivatives
 
 
-def title_of(step: Step) -> str:
+def title_of(step: Step, between: str = "  ") -> str:
     """3  conv2d  layer1.0.conv1 (Conv2d)  → 8×16×32×32"""
     number = "" if step.number is None else str(step.number)
     where = f"{step.path} ({step.kind})".strip() if step.kind else ""
     shape = "" if step.shape is None else f"→ {shape_text(step.shape)}"
-    return "  ".join(filter(None, [number, step.name, where, shape]))
+    return between.join(filter(None, [number, step.name, where, shape]))
 
 
 def sections(step: Step) -> list[Section]:
@@ -83,7 +84,7 @@ def html_of(step: Step, opened: bool) -> str:
             code = f"<code style='white-space:pre-wrap;background:transparent;color:inherit'>{value}</code>"
             cells = [name, code if value else "", remark]
             rows.append("<tr>" + "".join(f"<td style='{CELL}'>{cell}</td>" for cell in cells) + "</tr>")
-    summary = f"<summary class='{PLAIN}' style='cursor:pointer'>{html.escape(title_of(step))}</summary>"
+    summary = f"<summary class='{PLAIN}' style='cursor:pointer'>{html.escape(title_of(step, GAP))}</summary>"
     table = f"<table style='border-collapse:collapse;margin:0'>{''.join(rows)}</table>"
     scroll = f"<div style='overflow-x:auto'>{table}</div>"
     return f"<details style='{FRAME}'{' open' if opened else ''}>{summary}{scroll}</details>"

@@ -17,6 +17,7 @@ LONG = 80  # characters of anything else
 def describe(x: Any) -> str:
     """Shape, dtype and `about`; of what is no array, what it is."""
     x = settled(x)
+    x = np.asarray(x) if isinstance(x, np.generic) else x
     if isinstance(x, np.ndarray):
         return f"{shape_text(x.shape)} {x.dtype}: {about(x)}"
     text = f"window {window_text(x)}" if isinstance(x, Window) else " ".join(repr(x).split())
