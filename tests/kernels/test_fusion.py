@@ -56,6 +56,7 @@ FUNCTIONS = {
     "used twice": lambda h, x: F.relu(h) + h * 0.5,
     "no relu": lambda h, x: h + x,
     "alone": lambda h, x: h * 1,
+    "a number": lambda h, x: F.relu(h + 3) + (2 + h),
     "relu of relu": lambda h, x: F.relu(F.relu(h) - 0.1),
     "broadcast": lambda h, x: F.relu(h + minidl.tensor(array(5, h.shape[1], 1, 1))),
     "looked at": lambda h, x: F.relu(h) if h.array is not None else None,

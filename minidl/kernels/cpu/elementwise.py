@@ -133,7 +133,7 @@ def add_forward(x, y):
     return over(add_block, x, y), (x.shape, y.shape)
 
 
-@override("add_forward", "deferred", when=lambda x, y: (is_masked(x) or is_masked(y)) and x.shape == y.shape)
+@override("add_forward", "deferred", when=lambda x, y: (is_masked(x) or is_masked(y)) and np.shape(x) == np.shape(y))
 def add_masked(x, y):
     gradient, other = (x, y) if is_masked(x) else (y, x)
     dy, positive = gradient.sources  # before `other` is made, which may be the same
