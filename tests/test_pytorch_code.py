@@ -133,13 +133,6 @@ SMALL = {
         16,
     ),
 }
-#: What is open: a number is added to batch norm's deferred result, which asks it for its shape.
-OPEN = {"mobilenetv3": pytest.mark.xfail(raises=AttributeError, strict=True, reason="batch_norm(conv2d(x)) + 3")}
-
-
-def cases(names):
-    return [pytest.param(name, marks=OPEN.get(name, ())) for name in names]
-
 
 DROPPING = ["vgg-plain", "densenet", "mobilenetv2", "efficientnet", "squeezenet", "mobilenetv3", "vit"]
 
@@ -181,7 +174,7 @@ def test_what_the_page_says_is_missing_is_missing():
         assert not [name for name in re.findall(r"`(\w+)`", names) if hasattr(found, name)], f"of {room}: now there"
 
 
-@pytest.mark.parametrize("name", cases(SMALL))
+@pytest.mark.parametrize("name", SMALL)
 def test_a_step_gives_every_parameter_a_gradient(name):
     net = small(name, "minidl", drop=0.2)
     y = net(minidl.tensor(images(name), dtype=minidl.float32))
@@ -192,7 +185,7 @@ def test_a_step_gives_every_parameter_a_gradient(name):
         assert p.grad is not None and p.grad.shape == p.shape and np.isfinite(p.grad.numpy()).all(), key
 
 
-@pytest.mark.parametrize("name", cases(DROPPING))
+@pytest.mark.parametrize("name", DROPPING)
 def test_dropout_acts_in_training_only(name):
     net, without = small(name, "minidl", drop=0.5), small(name, "minidl", drop=0.0)
     without.load_state_dict(net.state_dict())
@@ -267,7 +260,7 @@ def test_the_comparison_notices_a_part_in_a_million(key):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", cases(SMALL))
+@pytest.mark.parametrize("name", SMALL)
 def test_training_and_evaluation_compute_what_torch_computes(name, dtype):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)

@@ -1,5 +1,7 @@
 """Every network of minidl.models as an ONNX file: onnxruntime computes the same, for other batch sizes too."""
 
+import os
+
 import pytest
 from onnx_judge import compared, stirred
 
@@ -29,7 +31,12 @@ def size_of(name):
     return (3, 32, 32) if name in CIFAR or name.endswith("_cifar") else (3, 64, 64)
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if name not in TOO_LONG])
+def chosen():
+    """Those that are compared in a moment; with MINIDL_SLOW=1 all of them."""
+    return [name for name in list_models() if name not in TOO_LONG or os.environ.get("MINIDL_SLOW") == "1"]
+
+
+@pytest.mark.parametrize("name", chosen())
 def test_models(name, tmp_path):
     model, size = stirred(get_model(name)), size_of(name)
     path = compared(model, [minidl.randn(n, *size).numpy() for n in ((1,) if size[1] == 224 else (2, 3))], tmp_path)

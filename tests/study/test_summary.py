@@ -133,7 +133,7 @@ def test_resnet20_fits_into_80_columns_and_adds_up():
     assert sum(row.cost.multiply_adds for row in result.rows) == 2 * 40_551_040
     whole = summary(get_model("resnet20"), (3, 32, 32), functional=True, verbose=False)
     assert sum(row.cost.forward for row in whole.rows) == 2 * whole.counts.flops_forward
-    assert [row.label for row in whole.rows[:3]] == ["Conv2d-1", "BatchNorm2d-2", "(relu)"]
+    assert [row.label for row in whole.rows[8:11]] == ["Identity-9", "(add)", "ReLU-10"]
 
 
 def test_sizes_in_memory_are_torchsummarys_and_grow_with_the_batch():
@@ -231,8 +231,8 @@ def test_the_tree():
 def test_depth_folds_what_is_below():
     model = get_model("resnet20")
     result = summary(model, (3, 32, 32), depth=1, verbose=False)
-    assert labels(result)[2:5] == ["Sequential-3", "Sequential-4", "Sequential-5"]
-    assert [row.parameters for row in result.rows][2:5] == [14_016, 51_072, 203_520]
+    assert labels(result)[2:6] == ["ReLU-3", "Sequential-4", "Sequential-5", "Sequential-6"]
+    assert [row.parameters for row in result.rows][2:6] == [0, 14_016, 51_072, 203_520]
     assert sum(row.cost.multiply_adds for row in result.rows) == 2 * 40_551_040
     assert labels(summary(model, (3, 32, 32), depth=0, verbose=False)) == ["ResNetCIFAR-1"]
     tree = summary(model, (3, 32, 32), depth=1, tree=True, verbose=False)
