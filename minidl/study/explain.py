@@ -12,6 +12,7 @@ from minidl.autograd import Node, differentiable, enable_grad
 from minidl.kernels import get_kernel, list_kernels
 from minidl.nn.module import Module
 from minidl.primitives import is_floating
+from minidl.study.flow import was_changed
 from minidl.study.graph_text import shape_text
 from minidl.study.one_pass import tensors_in, unchanged
 from minidl.study.step_view import PLAIN, html_of, text_of
@@ -40,7 +41,7 @@ class Explanation:
     def _parts(self, show: Callable[[Step], str], remark: Callable[[str], str]) -> list[str]:
         parts = [show(step) for step in self.steps]
         if self.left_out:
-            gap = f'... {self.left_out:,} operations more: limit=None shows all, path="..." those of one module'
+            gap = f'... {self.left_out:,} not shown: limit=None shows all operations, path="..." those of one module'
             parts.insert(self.before, remark(gap))
         return [*map(remark, self.remarks), *parts]
 
@@ -87,7 +88,7 @@ def explain(
 
     Raises:
         TypeError: `source` or `limit` is of another type. ValueError: no graph was recorded, no operation has this
-            name, or no module this path.
+            name, or no module this path. RuntimeError: what backward needs was changed in place.
     """
     check_limit(limit)
     remarks: list[str] = []
@@ -112,6 +113,10 @@ def explain(
         remarks.append("gradients: those in .grad; a backward pass freed the graph (retain_graph=True keeps it)")
     elif graph.gradients is None:
         remarks.append("gradients: those in .grad; the output is no single number, gradient=... makes them flow")
+    if any(map(was_changed, graph.nodes)):
+        remarks.append(
+            "inputs are as they are now: some were changed in place since; what was read from them is left out"
+        )
     nodes = at_path(graph, path)
     last = nodes[len(nodes) - limit // 2 :] if limit is not None and len(nodes) > limit else []
     first = nodes[: limit - len(last)] if last or limit == 1 else nodes

@@ -9,7 +9,7 @@ from minidl.autograd import Node, reach, sweep
 from minidl.kernels.deferred import settled
 from minidl.tensor import Tensor
 
-__all__ = ["gradients_of", "values_of"]
+__all__ = ["gradients_of", "value_of", "values_of", "was_changed"]
 
 
 def gradients_of(outputs: Sequence[Tensor], upstream: Sequence[Any]) -> dict[int, np.ndarray]:
@@ -26,6 +26,11 @@ def gradients_of(outputs: Sequence[Tensor], upstream: Sequence[Any]) -> dict[int
     finally:
         for node, all_hooks in hooks:
             node.hooks = all_hooks
+
+
+def was_changed(node: Node) -> bool:
+    """Whether a Tensor whose memory the node saved was changed in place since."""
+    return any(memory.changes != before for memory, before, _ in node.versions)
 
 
 def kept_value(node: Node) -> np.ndarray | None:
@@ -54,9 +59,8 @@ def values_of(nodes: Sequence[Node], wanted: Collection[Node]) -> tuple[dict[int
     for node in nodes:
         if id(node) not in asked or id(node) in values:
             continue
-        changed = any(memory.changes != before for memory, before, _ in node.versions)
         inputs = [value_of(x, values) if need else x for x, need in zip(node.inputs, node.needs, strict=True)]
-        if not changed and all(x is not None for x, need in zip(inputs, node.needs, strict=True) if need):
+        if not was_changed(node) and all(x is not None for x, need in zip(inputs, node.needs, strict=True) if need):
             values[id(node)] = np.asarray(settled(node.forward(*inputs, **node.options)[0]))
             again.add(id(node))
     return values, again

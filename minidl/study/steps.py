@@ -15,7 +15,7 @@ from minidl.autograd import FREED, Node
 from minidl.kernels import Kernel
 from minidl.kernels.deferred import settled
 from minidl.study.batch_norm_check import by_autograd
-from minidl.study.flow import gradients_of, value_of, values_of
+from minidl.study.flow import gradients_of, value_of, values_of, was_changed
 from minidl.study.formulas import differentials, output_name
 from minidl.study.graph_boxes import Source
 from minidl.tensor import Tensor
@@ -23,6 +23,7 @@ from minidl.tensor import Tensor
 __all__ = ["UNASKED", "UNKNOWN", "Line", "RecordedGraph", "Step"]
 
 UNKNOWN = object()  # stands for a value that was dropped, or not computed
+SUMMED = ".grad: the sum over all that read it"
 UNASKED = "not asked for"  # said of a gradient that nobody needs
 SMALL = 1 << 18  # elements of inputs and output: beyond, an operation's text is not run for the numbers inside it
 
@@ -108,7 +109,7 @@ class RecordedGraph:
         step.inputs = [Line(name, "", UNKNOWN if x is None and need else x, note) for name, x, need, note in rows]
         arrays = [x for x in (*given, values.get(id(node))) if hasattr(x, "shape")]
         inside = node.name == "batch_norm" or sum(x.size for x in arrays) <= SMALL
-        known = all(x is not None for x, need in zip(given, node.needs, strict=True) if need)
+        known = all(x is not None for x, need in zip(given, node.needs, strict=True) if need) and not was_changed(node)
         own: dict[str, Any] = run_inside(node.forward, given, node.options)[1] if inside and known else {}
         output, note = output_name(node.backward), "computed again" if id(node) in again else ""
         for name, formula in node.forward.formulas.items():
@@ -118,28 +119,23 @@ class RecordedGraph:
             step.kept = kept_lines(node)
             step.bytes = sum(line.value.nbytes for line in step.kept if isinstance(line.value, np.ndarray))
         dy = self.gradient(node)
-        if dy is not None:
-            step.backward = self.backward(node, names, dy, inside)
-            if node.name == "batch_norm" and known:
+        if dy is not None and known:
+            step.backward = self.backward(node, names, given, dy, inside)
+            if node.name == "batch_norm":
                 compare(step, by_autograd(*given, dy, node.options["eps"]))
+        else:
+            leaves = [(name, self.gradient(x)) for name, x in zip(names, node.inputs, strict=True)]
+            step.backward = [Line(f"d{name}", "", dx, SUMMED) for name, dx in leaves if dx is not None]
         return step
 
-    def backward(self, node: Node, names: Sequence[str], dy: np.ndarray, inside: bool) -> list[Line]:
+    @np.errstate(all="ignore")
+    def backward(self, node: Node, names: Sequence[str], given: Sequence[Any], dy: Any, inside: bool) -> list[Line]:
         """The incoming gradient, and the equations of the derivatives with their values."""
         lines = [Line(f"d{output_name(node.backward)}", "", np.asarray(dy), "the incoming gradient")]
-        found: dict[str, Any] = {}
-        own: dict[str, Any] = {}
-        if node.saved is not FREED:
-            with np.errstate(all="ignore"):
-                dxs = node.backward(dy, node.saved, node.needs)
-            needed = zip(names, dxs, node.needs, strict=True)
-            found = {f"d{name}": np.asarray(settled(dx)) for name, dx, need in needed if need}
-            if inside:
-                own = run_inside(node.backward, (dy, settled_all(node.saved), node.needs), {})[1]
-        else:
-            for name, x, need in zip(names, node.inputs, node.needs, strict=True):
-                if need and (dx := self.gradient(x)) is not None:
-                    found[f"d{name}"] = dx
+        saved = node.saved if node.saved is not FREED else node.forward(*given, **node.options)[1]
+        dxs = zip(names, node.backward(dy, saved, node.needs), node.needs, strict=True)
+        found = {f"d{name}": np.asarray(settled(dx)) for name, dx, need in dxs if need}
+        own = run_inside(node.backward, (dy, settled_all(saved), node.needs), {})[1] if inside else {}
         unasked = {f"d{name}" for name, need in zip(names, node.needs, strict=True) if not need}
         for name, formula in node.backward.formulas.items():
             if name == "darrays":
@@ -152,6 +148,8 @@ class RecordedGraph:
 
     def gradient(self, edge: Any) -> np.ndarray | None:
         """The gradient by a node's output or a leaf: as it flowed just now, or as `.grad` keeps it."""
+        if not isinstance(edge, Node | Tensor):
+            return None
         if self.gradients is not None:
             return self.gradients.get(id(edge))
         x = edge.output() if isinstance(edge, Node) else edge
