@@ -14,6 +14,7 @@ FRAME = "border-left:3px solid rgba(128,128,128,.5);padding:2px 0 2px 10px;margi
 CELL = "text-align:left;vertical-align:top;padding:3px 12px 3px 0;background:transparent"
 PLAIN = "tex2jax_ignore mathjax_ignore"  # classes whose text MathJax leaves alone
 FAINT = "opacity:.65"
+WIDTHS = ("white-space:nowrap", "min-width:22em", "min-width:11em")  # on a narrow page the table scrolls
 GAP = "\u2003"  # a wide space, which HTML keeps
 
 Section = tuple[str, list[Line], bool]  # heading, lines, whether they are derivatives
@@ -82,8 +83,8 @@ def html_of(step: Step, opened: bool) -> str:
             value = html.escape(value_of(line, heading.startswith("kept")))
             remark = f"<span class='{PLAIN}' style='{FAINT}'>{html.escape(remark_of(line))}</span>"
             code = f"<code style='white-space:pre-wrap;background:transparent;color:inherit'>{value}</code>"
-            cells = [name, code if value else "", remark]
-            rows.append("<tr>" + "".join(f"<td style='{CELL}'>{cell}</td>" for cell in cells) + "</tr>")
+            cells = zip((name, code if value else "", remark), WIDTHS, strict=True)
+            rows.append("<tr>" + "".join(f"<td style='{CELL};{w}'>{cell}</td>" for cell, w in cells) + "</tr>")
     summary = f"<summary class='{PLAIN}' style='cursor:pointer'>{html.escape(title_of(step, GAP))}</summary>"
     table = f"<table style='border-collapse:collapse;margin:0'>{''.join(rows)}</table>"
     scroll = f"<div style='overflow-x:auto'>{table}</div>"
