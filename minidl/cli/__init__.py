@@ -1,4 +1,4 @@
-"""The command line: `minidl train | eval | bench | data | summary | graph | gradcheck | weights | info`."""
+"""The command line: `minidl train | eval | bench | data | summary | graph | gradcheck | weights | plot | info`."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import minidl
-from minidl.cli import bench, data, evaluate, gradcheck, graph, info, summary, train, weights
+from minidl.cli import bench, data, evaluate, gradcheck, graph, info, plot, summary, train, weights
 from minidl.cli.common import Parser, UsageError, one_line
 from minidl.training import TrainingInterrupted
 
@@ -21,6 +21,7 @@ examples:
   minidl train --dataset cifar10 --epochs 10        the real thing
   minidl train --resume runs/resnet20-cifar10-1     go on with an interrupted run
   minidl eval runs/resnet20-cifar10-1               measure it on the test set
+  minidl plot runs/resnet20-cifar10-1 runs/mine     draw runs in one picture
   minidl summary resnet20                           show its layers and what they cost
   minidl graph resnet20 --out resnet20.svg          draw it
   minidl gradcheck all                              check every derivative
@@ -88,6 +89,6 @@ def _parser() -> Parser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (train, evaluate, bench, data, summary, graph, gradcheck, weights, info):
+    for module in (train, evaluate, bench, data, summary, graph, gradcheck, weights, plot, info):
         module.add_parser(commands)
     return parser

@@ -16,11 +16,12 @@ import minidl
 from minidl import kernels
 from minidl.cli.common import add_command
 from minidl.data import available, cache_folder
+from minidl.models import list_models
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
-    add_command(commands, "info", run, "show versions, the machine and what was found on it", "  minidl info")
+    add_command(commands, "info", run, "show versions, the machine, the models and the data found", "  minidl info")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,6 +46,7 @@ def describe() -> dict[str, str]:
         "BLAS": _blas(),
         "kernels": f"{len(overridden)} of {len(texts)} texts overridden on the CPU: {', '.join(overridden)}",
         "GPU": _gpu(),
+        "models": ", ".join(list_models()),
         "datasets": ", ".join(datasets),
         "cache": str(cache_folder()),
     }

@@ -22,8 +22,10 @@ from minidl.data import find
 from minidl.interop.prototxt import read_source
 from minidl.kernels.algorithms import ALGORITHMS
 from minidl.models import list_models
+from minidl.study import Recorder, Recording
 from minidl.training import Checkpoint, Recipe, build, evaluate, evaluation_loader, fit, load_dataset, plot_curves
-from minidl.training.recipe import DEFAULTS, FLIPS, PADDING_MODES, SCHEDULES, Parts
+from minidl.training.fit import recording_path
+from minidl.training.recipe import DEFAULTS, FLIPS, NO_BATCH_NORM_LR, PADDING_MODES, SCHEDULES, Parts
 
 _EXAMPLES = """\
   minidl train                                             CIFAR-10 if it is there, else Shapes10; three minutes
@@ -31,7 +33,10 @@ _EXAMPLES = """\
   minidl train --limit 500 --epochs 1                      a quick try
   minidl train --schedule multistep --milestones 80 120 --lr 0.1 --epochs 160
   minidl train --net lenet.prototxt --dataset mnist        a network of Caffe's
+  minidl train --record                                    `minidl plot RUN --what gradients` then looks into it
   minidl train --resume runs/resnet20-cifar10-1            go on; the same weights as without the interruption"""
+
+RECORD_EVERY = 50
 
 # What a resumed run may not change: the option's name -> the recipe's.
 _CHOICES = ("dataset", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "label_smoothing")
@@ -49,7 +54,9 @@ def add_parser(commands: Any) -> None:
         help="auto takes CIFAR-10 if it finds it, else Shapes10 (default: auto)",
     )
     network = what.add_mutually_exclusive_group()
-    network.add_argument("--model", choices=list_models(), help="(default: resnet20)")
+    network.add_argument(
+        "--model", choices=list_models(), metavar="NAME", help="`minidl info` lists them (default: resnet20)"
+    )
     network.add_argument(
         "--net",
         type=Path,
@@ -60,7 +67,12 @@ def add_parser(commands: Any) -> None:
     what.add_argument(
         "--batch-size", type=positive, metavar="N", help=f"images per step (default: {_each('batch_size')})"
     )
-    what.add_argument("--lr", type=float, metavar="X", help=f"peak learning rate (default: {_each('lr')})")
+    what.add_argument(
+        "--lr",
+        type=float,
+        metavar="X",
+        help=f"peak learning rate (default: {_each('lr')}; networks without batch norm {NO_BATCH_NORM_LR:g})",
+    )
     what.add_argument("--momentum", type=float, metavar="X", help="Nesterov momentum (default: 0.9)")
     what.add_argument("--weight-decay", type=float, metavar="X", help="on all parameters (default: 0.0005)")
     what.add_argument(
@@ -85,6 +97,17 @@ def add_parser(commands: Any) -> None:
     how.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/MODEL-DATASET-n)")
     how.add_argument("--resume", type=Path, metavar="PATH", help="go on with a run: its folder, or a checkpoint in it")
     how.add_argument("--save-every", type=float, default=60, metavar="S", help="seconds between saves (default: 60)")
+    how.add_argument(
+        "--record",
+        action="store_true",
+        help="keep activations, gradients and updates of some steps by layer in RUN/recording.npz; see `minidl plot`",
+    )
+    how.add_argument(
+        "--record-every",
+        type=positive,
+        metavar="N",
+        help=f"record one of so many steps; with or without --record (default: {RECORD_EVERY})",
+    )
     how.add_argument("--no-test", dest="test", action="store_false", help="leave the test set alone while tuning")
     how.add_argument("--no-progress", dest="progress", action="store_false", help="no bar")
     add_machine_options(how)
@@ -108,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
             folder = _new_folder(args.out, recipe)
         for left in folder.glob(".*.tmp"):  # by a process that was killed while it saved
             left.unlink()
+        recorder = _recorder(args, parts.model, resumed)
         _introduce(recipe, parts, data, folder, resumed)
         history = fit(
             parts.model,
@@ -128,9 +152,12 @@ def run(args: argparse.Namespace) -> int:
             save_every=args.save_every,
             progress=args.progress,
             report=lambda line: print(line, flush=True),
+            recorder=recorder,
         )
         plot_curves(history, folder / CURVES, title=f"{recipe.model} on {recipe.dataset}, seed {recipe.seed}")
         files = f"checkpoint: {folder / CHECKPOINT}\nlog: {folder / LOG}\ncurve: {folder / CURVES}"
+        if recorder is not None:
+            files += f"\nrecording: {recording_path(folder / CHECKPOINT)}"
         if not args.test:
             print(files, flush=True)
             return 0
@@ -180,6 +207,20 @@ def _refuse_contradictions(args: argparse.Namespace, recipe: Recipe) -> None:
             raise UsageError(
                 f"--{option} contradicts the run's recipe ({name} {stored}); a resumed run keeps its recipe"
             )
+
+
+def _recorder(args: argparse.Namespace, model: Any, resumed: Checkpoint | None) -> Recorder | None:
+    """Make what records the run, if that is asked for; a resumed run goes on with its recording in any case."""
+    source = recording_path(args.resume / CHECKPOINT if args.resume.is_dir() else args.resume) if resumed else None
+    if source is None or not source.exists():
+        wanted = args.record or args.record_every is not None
+        return Recorder(model, args.record_every or RECORD_EVERY) if wanted else None
+    recording = Recording.load(source)
+    if args.record_every not in (None, recording.every):
+        raise UsageError(f"--record-every contradicts the run's recording (every {recording.every} steps)")
+    recorder = Recorder(model)
+    recorder.resume(resumed.step, recording)
+    return recorder
 
 
 def _new_folder(out: Path | None, recipe: Recipe) -> Path:

@@ -8,11 +8,13 @@ from minidl.study.batch_norm_lab import (
     population_statistics,
     running_statistics,
 )
+from minidl.study.compare_recordings import draw_recordings
 from minidl.study.convolutions import ConvolutionWays, convolve_four_ways, seven_loops
 from minidl.study.counts import Counts, count
 from minidl.study.explain import Explanation, explain
 from minidl.study.gradcheck import gradcheck, gradgradcheck
 from minidl.study.gradcheck_report import GradcheckError, GradcheckReport
+from minidl.study.gradient_flow import CovariateShift, covariate_shift, deep_mlp, draw_gradient_flow, gradient_norms
 from minidl.study.graph import GraphDrawing, show_graph
 from minidl.study.normalizations import cloud, compare_costs, draw_normalizations, normalizations
 from minidl.study.recorder import Recorder
@@ -24,6 +26,7 @@ from minidl.study.trace import Trace, trace
 __all__ = [
     "ConvolutionWays",
     "Counts",
+    "CovariateShift",
     "Explanation",
     "GradcheckError",
     "GradcheckReport",
@@ -41,10 +44,15 @@ __all__ = [
     "compare_folded",
     "convolve_four_ways",
     "count",
+    "covariate_shift",
+    "deep_mlp",
+    "draw_gradient_flow",
     "draw_normalizations",
+    "draw_recordings",
     "explain",
     "gradcheck",
     "gradgradcheck",
+    "gradient_norms",
     "normalizations",
     "population_statistics",
     "running_statistics",

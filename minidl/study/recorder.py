@@ -35,6 +35,7 @@ class Recorder:
 
     Attributes:
         recording: what was recorded, with plots (see `minidl.study.recording.Recording`).
+        steps: the number of steps so far, recorded or not.
     """
 
     def __init__(self, model: Module, every: int = 10, operations: Sequence[str] = RECORDED, bins: int = 64):
@@ -42,7 +43,19 @@ class Recorder:
             raise ValueError(f"Recorder: every must be a positive integer, got {every!r}")
         self.model, self.every, self.operations = model, every, tuple(operations)
         self.names = {id(module): name for name, module in model.named_modules()}
-        self.recording, self.steps = Recording(bins=bins), 0
+        self.recording, self.steps = Recording(every, bins), 0
+
+    def resume(self, step: int, recording: Recording | None = None) -> None:
+        """Count on from `step`, in a recording of the same network whose later steps are forgotten.
+
+        Args:
+            step: the number of the next step.
+            recording: by default that of this recorder; its `every` and `bins` hold from now on.
+        """
+        if recording is not None:
+            self.recording, self.every = recording, recording.every
+        self.recording.forget(step)
+        self.steps = step
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -57,12 +70,17 @@ class Recorder:
 
         def look(op: Any, inputs: tuple, options: dict, output: Tensor, saved: Any) -> None:
             if op.__name__ in self.operations and (name := self.name_of(op.__name__, met)) is not None:
+                self.recording.operations[name] = op.__name__
                 self.note("activation", name, output)
                 if output.requires_grad:
                     output.register_hook(lambda dy: self.note("gradient", name, dy))
 
-        with watch(look):
-            yield
+        try:
+            with watch(look):
+                yield
+        except BaseException:
+            self.recording.forget(number)  # half a step is none
+            raise
         for name, p in self.model.named_parameters():
             norm = float(np.linalg.norm(before[name]))
             change = float(np.linalg.norm(p.array - before[name]))
@@ -87,6 +105,7 @@ class Recorder:
         self.recording.save(path)
 
 
+@np.errstate(all="ignore")  # a run that diverges is worth looking at too
 def summary(x: np.ndarray, bins: int) -> dict[str, Any]:
     """Norm, and of a sample: mean, standard deviation, quantiles, histogram, fraction of channels that are 0."""
     rows = (x.transpose(0, 2, 3, 1) if x.ndim == 4 else x).reshape(-1, x.shape[1] if x.ndim > 1 else 1)

@@ -76,7 +76,7 @@ def plot_curves(
     panels["loss"].set_ylim(0, _loss_limit(histories))
     panels["top1"].set_ylim(0, 100)
     panels["loss"].legend(frameon=False, fontsize=9, loc="upper right")
-    panels["top1"].legend(frameon=False, fontsize=9, loc="lower right")
+    panels["top1"].legend(frameon=False, fontsize=9, loc="best")
     if title:
         figure.suptitle(title, fontsize=12)
     png = BytesIO()

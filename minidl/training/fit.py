@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from tqdm import tqdm
 
 import minidl
 from minidl.nn import CrossEntropyLoss
+from minidl.study import Recorder
 from minidl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from minidl.training.interrupt import StopRequest, TrainingInterrupted
 from minidl.training.log import write_log
 from minidl.training.metrics import Metrics
 
-__all__ = ["evaluate", "fit", "latest_checkpoint", "unfinished_path"]
+__all__ = ["evaluate", "fit", "latest_checkpoint", "recording_path", "unfinished_path"]
 
 _UNFINISHED = ("batches", "lr", "trace", "marked", "train_seconds", "timed_seconds", "timed_images")
 _TRACE_POINTS = 200  # of the training curve, over the whole run
@@ -77,6 +79,7 @@ def fit(
     save_every: float = 60.0,
     progress: bool = True,
     report: Callable[[str], None] | None = None,
+    recorder: Recorder | None = None,
 ) -> list[dict[str, Any]]:
     """Train a classifier; from the same seeds, or resumed from any checkpoint, to the same weights bit for bit.
 
@@ -97,6 +100,8 @@ def fit(
         save_every: seconds between the saves within an epoch.
         progress: show a bar on stderr, where that is a terminal.
         report: gets one line of text per epoch.
+        recorder: of `model`; looks on, which changes no bit. With each checkpoint, its recording is written to
+            "recording.npz" beside; a resumed run goes on with the steps before the checkpoint's.
 
     Returns:
         The history, one dict per epoch with the keys of `minidl.training.log.COLUMNS` and "trace": points [epochs,
@@ -123,6 +128,7 @@ def fit(
         configuration or {},
         save_every,
         epochs,
+        recorder,
     )
     if resume is not None:
         run.restore(resume)
@@ -147,8 +153,12 @@ def fit(
             if run.epoch >= epochs:
                 return run.history
             run.bar.set_description_str(f"epoch {run.epoch + 1}/{epochs}")
-            run.train_epoch()
-            run.finish_epoch()
+            try:
+                run.train_epoch()
+                run.finish_epoch()
+            except FloatingPointError:
+                run.save_recording()  # it may show why
+                raise
             if report is not None:
                 with tqdm.external_write_mode(file=sys.stdout):
                     report(_line(run.history[-1], epochs))
@@ -158,6 +168,11 @@ def unfinished_path(checkpoint: str | os.PathLike) -> Path:
     """Return where `fit` saves within an epoch: run/checkpoint.safetensors -> run/checkpoint-unfinished.safetensors."""
     path = Path(checkpoint)
     return path.with_name(f"{path.stem}-unfinished{path.suffix}")
+
+
+def recording_path(checkpoint: str | os.PathLike) -> Path:
+    """Return where `fit` writes the recording of a run: run/checkpoint.safetensors -> run/recording.npz."""
+    return Path(checkpoint).with_name("recording.npz")
 
 
 def latest_checkpoint(checkpoint: str | os.PathLike) -> Checkpoint:
@@ -196,10 +211,12 @@ class _Run:
         configuration: dict[str, Any],
         save_every: float,
         epochs: int,
+        recorder: Recorder | None,
     ):
         self.model, self.loader, self.val_loader = model, loader, val_loader
         self.optimizer, self.scheduler, self.criterion = optimizer, scheduler, criterion
         self.path, self.configuration, self.save_every, self.epochs = path, configuration, save_every, epochs
+        self.recorder = recorder
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self.saved_at, self.warm = time.monotonic(), False
@@ -220,6 +237,8 @@ class _Run:
             self.metrics.load_state_dict(saved.unfinished["metrics"])
             for name in _UNFINISHED:
                 setattr(self, name, saved.unfinished[name])
+        if self.recorder is not None:
+            self.recorder.resume(self.step)
 
     def save(self) -> Path | None:
         """Write the state as it is between two steps, within an epoch to the file beside the checkpoint."""
@@ -229,6 +248,7 @@ class _Run:
         unfinished = None
         if self.batches:
             unfinished = {"metrics": self.metrics.state_dict(), **{name: getattr(self, name) for name in _UNFINISHED}}
+        self.save_recording()  # first: it may be ahead of the checkpoint after a crash, but not behind
         path = unfinished_path(self.path) if self.batches else self.path
         save_checkpoint(
             path,
@@ -245,6 +265,10 @@ class _Run:
         if not self.batches:
             unfinished_path(self.path).unlink(missing_ok=True)  # it is older now
         return path
+
+    def save_recording(self) -> None:
+        if self.recorder is not None and self.path is not None:
+            self.recorder.save(recording_path(self.path))
 
     def check_stop(self) -> None:
         """Save and leave if a signal asked for it."""
@@ -283,13 +307,14 @@ class _Run:
     def train_step(self, images: Any, labels: Any) -> float:
         """Take one step and return its loss."""
         self.lr = float(self.optimizer.param_groups[0]["lr"])
-        self.optimizer.zero_grad()
-        logits = self.model(images)
-        loss = self.criterion(logits, labels)
-        value = loss.item()
-        self.check_finite("loss", value)
-        loss.backward()
-        self.optimizer.step()
+        with nullcontext() if self.recorder is None else self.recorder.step():
+            self.optimizer.zero_grad()
+            logits = self.model(images)
+            loss = self.criterion(logits, labels)
+            value = loss.item()
+            self.check_finite("loss", value)
+            loss.backward()
+            self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
         self.metrics.add(value, logits, labels)

@@ -63,7 +63,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 IMAGE_SHAPES = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28), "shapes10": (3, 32, 32)}  # (C, H, W)
-NET_LR = 0.01  # of a prototxt: Caffe's usual one; such nets often have no batch norm
+NO_BATCH_NORM_LR = 0.01  # Caffe's usual one; a prototxt gets it too, few have batch norm
+WITHOUT_BATCH_NORM = ("lenet", "lenet_dropout", "lenet_caffe")
+WITHOUT_BATCH_NORM += ("vgg11", "vgg11_lrn", "vgg13", "vgg16_c", "vgg16", "vgg19")
 SHAPES10_IMAGES = 10_000  # to train on; those held out come on top
 
 SPLIT_SEED = 0  # the same images are held out whatever the run's seed, so that runs can be compared
@@ -155,7 +157,8 @@ class Recipe:
     def of(cls, dataset: str, **choices: Any) -> "Recipe":
         """Return the dataset's default recipe with some choices replaced.
 
-        A `net` (a prototxt's path or text) brings its name, its batch size and a learning rate of its own.
+        A `net` (a prototxt's path or text) brings its name and its batch size; it gets, as a model without batch norm
+        does, a learning rate of 0.01.
 
         Raises:
             ValueError, TypeError: as `Recipe`, and for a net that cannot be built or trained as a classifier.
@@ -164,7 +167,9 @@ class Recipe:
         defaults = DEFAULTS[dataset]
         if choices.get("net") is not None:
             net = choices.pop("net")
-            defaults = {**defaults, **_net_choices(net, dataset), "net": read_source(net)[0]}
+            defaults = {**defaults, **_net_choices(net, dataset), "net": read_source(net)[0], "lr": NO_BATCH_NORM_LR}
+        elif choices.get("model") in WITHOUT_BATCH_NORM:
+            defaults = {**defaults, "lr": NO_BATCH_NORM_LR}
         return cls(dataset=dataset, **{**defaults, **choices})
 
     def to_dict(self) -> dict[str, Any]:
@@ -313,7 +318,7 @@ def _net_choices(net: Any, dataset: str) -> dict[str, Any]:
             "recipe: the net's loss must be the mean over all labels: no loss_weight, ignore_label or NONE"
         )
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", built.name).strip(".-")  # it names a folder
-    return {"model": name or "net", "batch_size": next(iter(built.inputs.values()))[0], "lr": NET_LR}
+    return {"model": name or "net", "batch_size": next(iter(built.inputs.values()))[0]}
 
 
 def _check_choice(name: str, value: Any, choices: Any) -> None:

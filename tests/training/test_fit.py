@@ -14,8 +14,9 @@ from minidl import nn
 from minidl.data import ArrayDataset, DataLoader
 from minidl.optim import SGD
 from minidl.optim.lr_scheduler import OneCycleLR
+from minidl.study import Recorder, Recording
 from minidl.training import TrainingInterrupted, evaluate, fit, latest_checkpoint, load_checkpoint, read_log
-from minidl.training.fit import unfinished_path
+from minidl.training.fit import recording_path, unfinished_path
 from minidl.training.log import COLUMNS
 
 EPOCHS, TRAIN, VAL = 3, 5, 2  # batches of 8 and 10
@@ -267,3 +268,61 @@ def test_empty_loaders():
         fit(**{**things, "train_loader": DataLoader(empty, 8)})
     with pytest.raises(ValueError, match="no images"):
         evaluate(things["model"], DataLoader(empty, 8))
+
+
+def recorded(recorder):
+    recording = recorder.recording
+    kinds = {
+        kind: {layer: {k: np.array(v).tobytes() for k, v in values.items()} for layer, values in layers.items()}
+        for kind, layers in {**recording.layers, "parameter": recording.parameters}.items()
+    }
+    return recording.steps, kinds, recording.operations
+
+
+def test_a_recorder_changes_no_bit(tmp_path, uninterrupted):
+    things = make()
+    recorder = Recorder(things["model"], every=2)
+    history = fit(**things, checkpoint=tmp_path / "c", recorder=recorder)
+    assert bits(things, history) == uninterrupted
+    assert recorder.recording.steps == list(range(0, EPOCHS * TRAIN, 2))
+    assert Recording.load(tmp_path / "recording.npz").steps == recorder.recording.steps
+
+
+@pytest.mark.parametrize("call", [1, 3, TRAIN + 1, PER_EPOCH + 2])
+def test_a_resumed_run_goes_on_with_its_recording(tmp_path, uninterrupted, call):
+    things = make()
+    whole = Recorder(things["model"], every=2)
+    fit(**things, recorder=whole)
+
+    things, path = make(), tmp_path / "c.safetensors"
+    with pytest.raises(TrainingInterrupted):
+        recorder = Recorder(things["model"], every=2)
+        fit(**things, checkpoint=path, criterion=Loss(call, send(signal.SIGINT)), recorder=recorder)
+    things = make()
+    recorder, saved = Recorder(things["model"]), latest_checkpoint(path)
+    recorder.resume(saved.step, Recording.load(recording_path(path)))
+    history = fit(**things, checkpoint=path, resume=saved, recorder=recorder)
+    assert bits(things, history) == uninterrupted
+    assert recorded(recorder) == recorded(whole)
+
+
+def test_a_recording_ahead_of_the_checkpoint_is_cut(tmp_path):
+    things = make()
+    recorder = Recorder(things["model"], every=1)
+    fit(**things, checkpoint=tmp_path / "c", recorder=recorder)
+    whole = recorded(recorder)
+
+    def fail(value):
+        raise FloatingPointError("the end")
+
+    things = make()
+    recorder = Recorder(things["model"], every=1)
+    with pytest.raises(FloatingPointError, match="the end"):
+        fit(**things, checkpoint=tmp_path / "c", recorder=recorder, criterion=Loss(PER_EPOCH + 4, fail))
+    found = Recording.load(tmp_path / "recording.npz")
+    assert found.steps == list(range(TRAIN + 3))  # the checkpoint is that of step 5
+    things = make()
+    recorder = Recorder(things["model"])
+    recorder.resume(TRAIN + 3, found)
+    fit(**things, checkpoint=tmp_path / "c", resume=latest_checkpoint(tmp_path / "c"), recorder=recorder)
+    assert recorded(recorder) == whole

@@ -39,7 +39,8 @@ def test_files_that_are_no_log(tmp_path, content):
         read_log(tmp_path / "log.csv")
 
 
-def test_a_picture_is_drawn(tmp_path):
+def test_a_picture_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # other tests may have imported it
     image = pytest.importorskip("PIL.Image")
     write_log(history(5), tmp_path / "log.csv")
     plot_curves(tmp_path / "log.csv", tmp_path / "a.png", title="one")
