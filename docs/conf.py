@@ -34,5 +34,6 @@ autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True}
 
 html_theme = "furo"
-html_static_path = [str(Path(find_spec("sphinx-mathjax-offline").origin).parent / "static")]  # no net is needed to read
-mathjax_path = "mathjax/tex-chtml.js"
+html_static_path = ["static", str(Path(find_spec("sphinx-mathjax-offline").origin).parent / "static")]
+html_css_files = ["minidl.css"]
+mathjax_path = "mathjax/tex-chtml.js"  # from that package: no net is needed to read the pages

@@ -14,6 +14,7 @@ those of all texts of a file.
 import importlib
 import inspect
 import pkgutil
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -55,8 +56,12 @@ class Text(SphinxDirective):
         except (ValueError, ImportError, AttributeError):
             raise self.error(f"there is no text and no function named {name!r}") from None
 
-    def equations(self, text):
-        lines = [latex_equation(v, formula, text.name.endswith("_backward")) for v, formula in text.formulas.items()]
+    def equations(self, *texts):
+        lines = [
+            latex_equation(v, formula, derivative=text.name.endswith("_backward"))
+            for text in texts
+            for v, formula in text.formulas.items()
+        ]
         aligned = r" \\[3pt] ".join(line.replace(" = ", " &= ", 1) for line in lines)
         body = rf"\begin{{aligned}} {aligned} \end{{aligned}}"
         return nodes.math_block(body, body, nowrap=False, number=None, label=None, docname=self.env.docname)
@@ -73,18 +78,20 @@ class Text(SphinxDirective):
 
 
 class Equations(Text):
-    """The equations of all texts of a module, in the order of its file."""
+    """The equations of all texts of a module: forward and backward together, in the order of its file."""
 
     option_spec = {}
 
     def run(self):
         module = importlib.import_module(self.arguments[0])
         self.env.note_dependency(module.__file__)
-        found = []
+        operations = {}
         for text in vars(module).values():
             if isinstance(text, Kernel) and text.text.__module__ == module.__name__ and text.formulas:
-                found += [nodes.paragraph("", "", nodes.literal("", text.name), classes=["text-name"])]
-                found += [self.equations(text)]
+                operations.setdefault(re.sub("_(forward|backward)$", "", text.name), []).append(text)
+        found = []
+        for name, texts in operations.items():
+            found += [nodes.paragraph("", "", nodes.literal("", name), classes=["text-name"]), self.equations(*texts)]
         return found
 
 
