@@ -199,6 +199,8 @@ class Recording:
     ) -> Any:
         """Draw one number of each convolution and linear layer by its depth, at a recorded step (an index).
 
+        Where neither was recorded, that of all operations.
+
         Args:
             statistic: "norm", "std", "mean" or "dead".
             kind: "activation" or "gradient": of the layers' outputs, or of the loss by these.
@@ -214,10 +216,14 @@ class Recording:
         if statistic not in STATISTICS:
             raise ValueError(f"statistic must be one of {', '.join(STATISTICS)}, got {statistic!r}")
         axes = plt.subplots(figsize=(7, 3.5), layout="constrained")[1] if axes is None else axes
-        names = [name for name in self.names() if self.operations[name] in WEIGHTED]
+        weighted = [name for name in self.names() if self.operations[name] in WEIGHTED]
+        names = weighted or self.names()
         values = [self.layers[kind][name][statistic][step] if name in self.layers[kind] else np.nan for name in names]
         axes.plot(range(1, len(names) + 1), values, **{"marker": ".", **style})
-        axes.set(xlabel="layer with weights, from the input on", ylabel=f"{statistic} of the {kind}")
+        axes.set(
+            xlabel=f"{'layer with weights' if weighted else 'operation'}, from the input on",
+            ylabel=f"{statistic} of the {kind}",
+        )
         axes.xaxis.get_major_locator().set_params(integer=True)
         if statistic == "norm":
             axes.set_yscale("log")

@@ -162,6 +162,16 @@ def test_pictures():
     matplotlib.pyplot.close("all")
 
 
+def test_depth_without_weighted_layers():
+    model = Small()
+    recorder = Recorder(model, operations=("batch_norm", "relu"))
+    with recorder.step():
+        model(minidl.randn(8, 2, 5, 5)).sum().backward()
+    axes = recorder.recording.by_depth("std", "activation")
+    assert len(axes.lines[0].get_xdata()) == 2 and axes.get_xlabel() == "operation, from the input on"
+    matplotlib.pyplot.close("all")
+
+
 @pytest.mark.parametrize(
     "what, panels", [("activations", 8), ("gradients", 8), ("depth", 2), ("updates", 2), ("dead", 2)]
 )
