@@ -102,7 +102,8 @@ class Recording:
                 recording.steps = arrays["steps"].tolist()
                 for key in arrays.files:
                     if "|" in key:
-                        kind, layer, name = key.split("|")
+                        kind, rest = key.split("|", 1)
+                        layer, name = rest.rsplit("|", 1)
                         if kind == "operation":
                             recording.operations[layer] = str(arrays[key])
                             continue
@@ -212,6 +213,7 @@ class Recording:
             The axes.
         """
         import matplotlib.pyplot as plt
+        from matplotlib.ticker import MaxNLocator
 
         if statistic not in STATISTICS:
             raise ValueError(f"statistic must be one of {', '.join(STATISTICS)}, got {statistic!r}")
@@ -224,7 +226,7 @@ class Recording:
             xlabel=f"{'layer with weights' if weighted else 'operation'}, from the input on",
             ylabel=f"{statistic} of the {kind}",
         )
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if statistic == "norm":
             axes.set_yscale("log")
         return axes

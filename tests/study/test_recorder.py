@@ -130,6 +130,16 @@ def test_layers_are_in_the_order_of_the_forward_pass():
     assert recording.operations == {"conv": "conv2d", "bn": "batch_norm", ":relu": "relu", "fc": "linear"}
 
 
+def test_names_may_hold_any_sign(tmp_path):
+    model = nn.Sequential()
+    model.add_module("a|b/c é", nn.Linear(2, 2))
+    recorder = Recorder(model)
+    with recorder.step():
+        model(minidl.randn(3, 2)).sum().backward()
+    recorder.save(tmp_path / "run.npz")
+    assert Recording.load(tmp_path / "run.npz").names("gradient") == ["a|b/c é"]
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     train(1, every=1)[1].save(tmp_path / "run.npz")
     content = (tmp_path / "run.npz").read_bytes()
