@@ -4,7 +4,7 @@ Cells are fenced by ```{code-cell} ipython3 and ```. An exercise is three cells,
 
     :tags: [exercise]             a function that the reader fills in; here it raises NotImplementedError
     :tags: [check]                check(function, name=test, ...) of minidl.study.exercises
-    :tags: [hide-cell, solution]  the same function, filled in
+    :tags: [hide-cell, solution]  the same function, filled in; `:jupyter: {source_hidden: true}` folds it in JupyterLab
 
 The cells run in order. The check must say "not yet" of the exercise, and "right" of the solution.
 """
@@ -17,6 +17,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+CELL = re.compile(r"^```\{code-cell\} ipython3\n((?::.*\n)+|---\n(?:.*\n)*?---\n)?\n?((?:.*\n)*?)```$", re.MULTILINE)
+TAGS = re.compile(r"^:?tags: \[(.*)\]$", re.MULTILINE)  # as people write them, or as jupytext does
 EXERCISE = ["exercise", "check", "solution"]
 
 
@@ -38,8 +40,8 @@ def cells_of(text: str) -> list[Cell]:
     if not re.match(r"---\n(.*\n)*?kernelspec:\n(.*\n)*?---\n", text) or "format_name: myst" not in text:
         raise NotebookError("the notebook must begin with jupytext's front matter: format_name: myst, kernelspec")
     cells = []
-    for match in re.finditer(r"^```\{code-cell\} ipython3\n((?::.*\n)*)\n?((?:.*\n)*?)```$", text, re.MULTILINE):
-        tags = re.search(r"^:tags: \[(.*)\]$", match[1], re.MULTILINE)
+    for match in CELL.finditer(text):
+        tags = TAGS.search(match[1] or "")
         names = tuple(re.split(r", *", tags[1])) if tags else ()
         cells.append(Cell(match[2], names, text.count("\n", 0, match.start(2))))
     if len(cells) != text.count("{code-cell}"):

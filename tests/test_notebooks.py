@@ -76,9 +76,13 @@ def test_the_harness_finds(cells, complaint, tmp_path):
     assert complaint in outcome.stderr
 
 
-def test_the_harness_finds_nothing_wrong_with_a_right_notebook(tmp_path):
+@pytest.mark.parametrize(
+    "options", [":tags: [solution]", "---\njupyter:\n  source_hidden: true\ntags: [solution]\n---"]
+)
+def test_the_harness_finds_nothing_wrong_with_a_right_notebook(options, tmp_path):
     path = tmp_path / "notebook.md"
-    path.write_text(HEAD + IMPORT + STUB + CHECK + SOLUTION + cell("double(4)"))
+    solution = SOLUTION.replace(":tags: [hide-cell, solution]", options)
+    path.write_text(HEAD + IMPORT + STUB + CHECK + solution + cell("double(4)"))
     outcome = run(path, tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.split("\n") == ["double: not yet", "double: right", "8", ""]
