@@ -19,22 +19,20 @@ NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 def inline(text):
     """A line of prose: code in backticks, which becomes a link where it names something documented."""
     parts = CODE.split(text)
-    for i, part in enumerate(parts):
-        if i % 2:
-            parts[i] = f":py:obj:`{part}`" if NAME.fullmatch(part) else f":code:`{part}`".replace("\\", "\\\\")
-        else:
-            parts[i] = re.sub(r"([\\*_|<>`\[\]])", r"\\\1", part)
-    return re.sub(r"(?<=[^\s(])(:(?:py:obj|code):`)|(`)(?=[\w-])", join, "".join(parts))
-
-
-def join(match):
-    """Markup needs a border; an escaped blank is none to see."""
-    return f"\\ {match[1]}" if match[1] else f"{match[2]}\\ "
+    for i in range(1, len(parts), 2):
+        code = parts[i].replace("\\", r"\\")
+        # Markup needs a border; an escaped blank is one that is not shown.
+        before = r"\ " if re.search(r"[^\s(]$", parts[i - 1]) else ""
+        after = r"\ " if re.match(r"[\w-]", parts[i + 1]) else ""
+        parts[i] = f"{before}:{'py:obj' if NAME.fullmatch(code) else 'code'}:`{code}`{after}"
+    parts[::2] = [re.sub(r"([\\*_|<>`\[\]])", r"\\\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def blocks(lines):
     """Split into paragraphs, and say of each whether it is preformatted: indented, or a list of equations."""
-    for block in re.split(r"\n\s*\n", "\n".join(lines).strip("\n")):
+    text = "\n".join(lines).strip("\n")
+    for block in re.split(r"\n\s*\n", text) if text else ():
         rows = block.split("\n")
         start = next((i for i, row in enumerate(rows) if row.startswith(" " * 4)), len(rows))
         if all(re.match(r"[\w\[\], ]+ = ", row) for row in rows) and len(rows) > 1:
