@@ -9,6 +9,7 @@ import minidl
 from minidl.autograd import grad
 from minidl.nn import functional as F
 from minidl.nn.whitening import whiten
+from minidl.ops.whitening import whitening_matrix
 from minidl.study.batch_norm_lab import timed
 from minidl.study.table import Table
 
@@ -35,7 +36,7 @@ def normalizations(x: np.ndarray, eps: float = 1e-12) -> dict[str, np.ndarray]:
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"normalizations: x must have shape (m, D) with m >= 2, got {x.shape}")
     centred = x - x.mean(axis=0)
-    _, U = np.linalg.eigh(centred.T @ centred / len(x))
+    _, _, U = whitening_matrix(centred.T @ centred / len(x) + eps * np.eye(x.shape[1]), "pca")
     return {
         "data": x,
         "centred": centred,
