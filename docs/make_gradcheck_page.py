@@ -22,7 +22,7 @@ HEAD = """\
 
 Backward's gradients in float64 are compared, element by element, with differences of the forward pass, for a random
 gradient of the output: `minidl.study.gradcheck`. Second derivatives are checked in the same way (`--second`).
-**Relative error** is that of the worst element. What the differences themselves can tell ends between 1e-12 and 1e-8,
+**Relative error** is that of the worst element. What the differences themselves can tell ends between 1e-12 and 1e-7,
 the worse the more strongly a function is curved. **Kinks** are elements where it has no derivative. The inputs and
 random numbers are the same in every run.
 """
