@@ -22,6 +22,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "texts", "d
 exclude_patterns = ["data"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+myst_mathjax_classes = "tex2jax_process|mathjax_process|math|output_area|text_html"  # and what explain(...) returns
 
 execute = os.environ.get("MINIDL_DOCS_EXECUTE", "force")
 nb_execution_mode = execute
