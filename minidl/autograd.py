@@ -258,7 +258,7 @@ def as_list(x: Any) -> list:
 
 
 def as_tensor(g: Any) -> TensorBase:
-    return g if isinstance(g, TensorBase) else TensorBase.tensor_type(g)
+    return g if isinstance(g, TensorBase) else TensorBase.tensor_type(np.asarray(g) if np.isscalar(g) else g)
 
 
 @np.errstate(all="ignore")
