@@ -8,7 +8,6 @@ from test_pytorch_code import SMALL
 import minidl
 from minidl.interop import export_onnx
 
-
 REFUSED = {"attention_blocks": "getitem.*SpatialGate"}  # x.max(dim) takes the place of the maximum, found from numbers
 
 
