@@ -14,7 +14,11 @@ FRAME = "border-left:3px solid rgba(128,128,128,.5);padding:2px 0 2px 10px;margi
 CELL = "text-align:left;vertical-align:top;padding:3px 12px 3px 0;background:transparent"
 PLAIN = "tex2jax_ignore mathjax_ignore"  # classes whose text MathJax leaves alone
 FAINT = "opacity:.65"
-WIDTHS = ("white-space:nowrap", "min-width:22em", "min-width:11em")  # on a narrow page the table scrolls
+WIDTHS = (
+    "white-space:nowrap",
+    "white-space:normal;min-width:14em",
+    "white-space:normal;min-width:8em",
+)  # or it scrolls
 GAP = "\u2003"  # a wide space, which HTML keeps
 
 Section = tuple[str, list[Line], bool]  # heading, lines, whether they are derivatives
