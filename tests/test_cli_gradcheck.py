@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+import minidl
+from minidl import nn
 from minidl.cli import main
+from minidl.kernels import _texts
 from minidl.study.gradcheck_cases import CASES
+from minidl.watch import here, watch
 
 RIGHT_AND_WRONG = """
 import minidl
@@ -42,6 +46,27 @@ SECOND = [case for case in CASES if case.twice and sum(map(np.prod, case.shapes)
 @pytest.mark.parametrize("case", SECOND, ids=lambda case: f"{case.name}{case.shapes}".replace(" ", ""))
 def test_second_derivatives_of_small_cases(case):
     assert (report := case.check(second=True)), report
+
+
+def test_no_operation_and_no_layer_is_left_out():
+    operations, layers = set(), set()
+
+    def look(op, inputs, options, output, saved):
+        operations.add(op.__name__)
+        layers.update(type(module) for module in here.modules)
+
+    for case in CASES:
+        inputs = [minidl.tensor(v) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v for v in case.inputs()]
+        function = case.function().double() if case.layer else case.function
+        if case.layer:
+            layers.update(type(module) for module in function.modules())
+        with watch(look):
+            function(*inputs)
+    texts = {name.removesuffix("_forward") for name in _texts if name.endswith("_forward")}
+    assert texts - operations == set()
+    containers = {nn.Module, nn.ModuleDict, nn.ModuleList, nn.ParameterList}
+    public = {v for n in nn.__all__ if isinstance(v := getattr(nn, n), type) and issubclass(v, nn.Module)}
+    assert public - containers - layers == set()
 
 
 def test_a_layer_of_the_users_own(tmp_path, capsys):

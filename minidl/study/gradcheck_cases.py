@@ -5,12 +5,14 @@ Inputs are evenly spaced values in random order, none of them 0: no case sits on
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import minidl
 from minidl import nn
+from minidl import primitives as op
 from minidl.nn import functional as F
 from minidl.nn.whitening import whiten
 from minidl.study.gradcheck import gradcheck, gradgradcheck
@@ -84,6 +86,22 @@ LABELS = (np.array([0, 2, 1, 2]),)
 POINTWISE = ("relu", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "logsigmoid")
 POINTWISE += ("relu6", "hardtanh", "hardswish", "hardsigmoid")
 
+NONLINEARITIES = (
+    "ReLU",
+    "Sigmoid",
+    "Tanh",
+    "LeakyReLU",
+    "ELU",
+    "SELU",
+    "GELU",
+    "SiLU",
+    "Mish",
+    "Softplus",
+    "LogSigmoid",
+)
+NONLINEARITIES += ("ReLU6", "Hardtanh", "Hardswish", "Hardsigmoid")
+LOSSES = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss")
+
 CASES: list[Case] = [
     # --- arithmetic ---
     *each("add", lambda x, y: x + y, *BROADCAST),
@@ -99,6 +117,10 @@ CASES: list[Case] = [
     *each("exp", minidl.exp, *VECTORS),
     *each("log", minidl.log, *VECTORS, positive=True),
     *each("sqrt", minidl.sqrt, *VECTORS, positive=True),
+    *each("expm1", np.expm1, *VECTORS),
+    *each("erf", op.erf, *VECTORS),
+    *each("clip", lambda x: x.clamp(-0.9, 1.1), *VECTORS),
+    *each("cast", lambda x: op.cast(x, dtype=np.dtype(np.float64)), *VECTORS),
     *each("where", lambda x, y: minidl.where(x > y, x * y, y), *BROADCAST),
     # --- reductions and shapes ---
     *each("sum", lambda x: x.sum(), *VECTORS),
@@ -110,6 +132,7 @@ CASES: list[Case] = [
     *each("transpose", lambda x: x.transpose(0, -1) ** 2, *VECTORS),
     *each("expand", lambda x: x.expand(3, *x.shape) ** 2, *VECTORS),
     *each("getitem", lambda x: x[1:, ..., ::2], ((3, 4),), ((3, 2, 5),)),
+    *each("put", lambda x: op.put(x, index=(slice(1, None, 2),), shape=(7, *x.shape[1:])), ((3, 2),), ((3,),)),
     *each("concatenate", lambda x, y: minidl.cat((x, y), 0) ** 2, ((2, 3), (1, 3)), ((2,), (3,))),
     *each("pad", lambda x: F.pad(x, (1, 2, 0, 1)), ((2, 3),), ((1, 2, 3, 3),)),
     *each("unfold", lambda x: F.unfold(x, (2, 3), stride=(2, 1), padding=1), *IMAGES),
@@ -172,10 +195,32 @@ CASES: list[Case] = [
     *layers("LayerNorm", lambda: nn.LayerNorm(4), shapes=(((3, 4),),)),
     *layers("GroupNorm", lambda: nn.GroupNorm(2, 4), shapes=(((2, 4, 3, 3),),)),
     *layers("Whitening", lambda: nn.Whitening(3), shapes=(((7, 3),), ((2, 3, 3, 3),)), twice=False),
+    *layers("LocalResponseNorm", lambda: nn.LocalResponseNorm(3), shapes=(((2, 5, 3, 3),),)),
+    *layers("ConvTranspose2d", lambda: nn.ConvTranspose2d(3, 2, 3, 2, 1, 1), shapes=(((2, 3, 3, 4),),)),
     *layers("PReLU", lambda: nn.PReLU(3), shapes=(((5, 3),), ((2, 3, 2, 2),))),
+    *(case for name in NONLINEARITIES for case in layers(name, getattr(nn, name), shapes=VECTORS)),
+    *(case for name in ("Softmax", "LogSoftmax") for case in layers(name, partial(getattr(nn, name), 1), shapes=ROWS)),
+    *layers("Dropout", nn.Dropout, shapes=VECTORS),
+    *layers("Dropout2d", nn.Dropout2d, shapes=IMAGES),
     *layers("MaxPool2d", lambda: nn.MaxPool2d(3, 2, 1), shapes=IMAGES),
+    *layers("AvgPool2d", lambda: nn.AvgPool2d(2, ceil_mode=True), shapes=IMAGES),
+    *layers("AdaptiveAvgPool2d", lambda: nn.AdaptiveAvgPool2d(2), shapes=IMAGES),
+    *layers("AdaptiveMaxPool2d", lambda: nn.AdaptiveMaxPool2d(3), shapes=IMAGES),
+    *layers("ZeroPad2d", lambda: nn.ZeroPad2d((1, 0, 2, 1)), shapes=IMAGES),
+    *layers("ConstantPad2d", lambda: nn.ConstantPad2d(1, 0.5), shapes=IMAGES),
+    *layers("ReflectionPad2d", lambda: nn.ReflectionPad2d(2), shapes=IMAGES),
+    *layers("ReplicationPad2d", lambda: nn.ReplicationPad2d(2), shapes=IMAGES),
+    *layers("Upsample", lambda: nn.Upsample(scale_factor=2), shapes=IMAGES),
+    *layers("UpsamplingNearest2d", lambda: nn.UpsamplingNearest2d(scale_factor=2), shapes=IMAGES),
+    *layers("UpsamplingBilinear2d", lambda: nn.UpsamplingBilinear2d(scale_factor=2), shapes=IMAGES),
+    *layers("PixelShuffle", lambda: nn.PixelShuffle(2), shapes=(((2, 4, 2, 3),),)),
+    *layers("ChannelShuffle", lambda: nn.ChannelShuffle(2), shapes=(((2, 4, 2, 3),),)),
+    *layers("Flatten", nn.Flatten, shapes=IMAGES),
+    *layers("Unflatten", lambda: nn.Unflatten(1, (2, 3)), shapes=(((4, 6),),)),
     *layers("ResidualBlock", lambda: nn.ResidualBlock(3, 3), lambda: nn.ResidualBlock(3, 4, 2, "A"), shapes=IMAGES),
     *layers("ResidualBlock, projection", lambda: nn.ResidualBlock(3, 4, 2, "B"), shapes=IMAGES),
     *layers("Bottleneck", lambda: nn.Bottleneck(3, 2, 2), shapes=IMAGES),
+    *(case for name in LOSSES for case in layers(name, getattr(nn, name), shapes=BROADCAST[:1], positive=True)),
+    *layers("NLLLoss", nn.NLLLoss, shapes=(((4, 3),),), constants=LABELS),
     *layers("CrossEntropyLoss", nn.CrossEntropyLoss, shapes=(((4, 3),),), constants=LABELS),
 ]
