@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 
 from minidl.nn.module import Module
+from minidl.study.distribution import Distribution
 from minidl.study.recording import QUANTILES, Recording
 from minidl.tensor import Tensor
 from minidl.watch import here, watch
 
 __all__ = ["Recorder"]
 
-SAMPLE = 1 << 16  # numbers of an array, rows of channels evenly strided, that stand for all
-FEW = 1 << 12  # of them that quantiles and histograms are made of
 RECORDED = ("conv2d", "linear", "batch_norm", "batch_norm_inference", "relu", "sigmoid", "tanh")
 
 
 class Recorder:
     """Record training steps of a model: `with recorder.step(): loss.backward(); optimizer.step()`.
 
-    On every `every`-th step each chosen operation's output and the gradient by it are summed up: the norm, and from an
-    even sample of about 65,536 numbers mean, standard deviation, quantiles, a histogram, and the fraction of channels
+    On every `every`-th step the numbers of each chosen operation's output, and of the gradient by it, stream by once,
+    and leave their norm, mean, standard deviation, quantiles (within 1 %), a histogram, and the fraction of channels
     that are 0 (dead units). After the step each parameter's gradient norm, norm, and the ratio of update to norm are
     noted. Steps in between cost next to nothing.
 
@@ -107,19 +106,16 @@ class Recorder:
 
 @np.errstate(all="ignore")  # a run that diverges is worth looking at too
 def summary(x: np.ndarray, bins: int) -> dict[str, Any]:
-    """Norm, and of a sample: mean, standard deviation, quantiles, histogram, fraction of channels that are 0."""
+    """Norm, mean, standard deviation, quantiles, histogram, fraction of channels that are 0."""
     rows = (x.transpose(0, 2, 3, 1) if x.ndim == 4 else x).reshape(-1, x.shape[1] if x.ndim > 1 else 1)
-    flat, sampled = rows.reshape(-1), rows[:: max(1, rows.size // SAMPLE)]
-    some = sampled.reshape(-1)[:: max(1, sampled.size // FEW)]
-    some = some[np.isfinite(some)]
-    some = some if some.size else np.zeros(1, x.dtype)
-    counts, edges = np.histogram(some, bins)
+    found = Distribution(rows)
+    counts, edges = found.histogram(bins)
     return {
-        "norm": float(np.sqrt(np.vdot(flat, flat))),
-        "mean": float(sampled.mean(dtype=np.float64)),
-        "std": float(sampled.std(dtype=np.float64)),
-        "quantiles": np.quantile(some, QUANTILES),
+        "norm": found.norm,
+        "mean": found.mean,
+        "std": found.std,
+        "quantiles": found.quantiles(QUANTILES),
         "histogram": counts,
-        "edges": (float(edges[0]), float(edges[-1])),
-        "dead": float(np.mean(~sampled.any(axis=0))),
+        "edges": edges,
+        "dead": found.dead,
     }

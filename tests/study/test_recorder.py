@@ -68,7 +68,7 @@ def test_figures_are_those_of_numpy():
     found = {name: values[0] for name, values in recording.layer("activation", "conv").items()}
     np.testing.assert_allclose([found["mean"], found["std"]], [y.mean(), y.std()], rtol=1e-5)
     np.testing.assert_allclose(found["norm"], np.linalg.norm(y), rtol=1e-5)
-    np.testing.assert_allclose(found["quantiles"], np.quantile(y, QUANTILES), rtol=1e-5)
+    np.testing.assert_allclose(found["quantiles"], np.quantile(y, QUANTILES, method="nearest"), rtol=1 / 120)
     assert found["histogram"].sum() == y.size and found["dead"] == 0
     weight = recording.parameters["fc.weight"]
     update = 0.1 * weight["gradient"][0] / weight["norm"][0]

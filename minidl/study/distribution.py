@@ -1,0 +1,112 @@
+"""The distribution of many numbers, as they stream by: how many of them begin with the same bits.
+
+Read as integers, the bits of positive floating-point numbers are in the order of their sizes. The first 16 of 32 are
+the sign, the exponent and seven digits: 65,536 buckets, none wider than 1/128 of its numbers. Nothing is sorted or
+kept, so that a million numbers cost milliseconds.
+"""
+
+import numpy as np
+
+from minidl.kernels import threads
+from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.launch import job_of, share_out
+from minidl.kernels.cpu.sums import join
+
+__all__ = ["Distribution"]
+
+BUCKETS = 1 << 16
+FINITE = slice(0x80, BUCKETS - 0x80)  # what is outside begins like an infinity or NaN
+ZERO = 1 << 15  # the bucket of 0
+SIGN = np.uint32(1 << 31)
+COUNTED = 1 << 17  # numbers, in rows evenly spaced, that quantiles and histograms are made of
+BLOCKS = 16  # partial sums, a fixed number so that sums do not depend on the number of threads
+
+
+@jit
+def sum_up(start, stop, crew, x, sums, ends, alive):
+    """Σ x and Σ x², smallest and largest finite number, and which columns are not 0, of blocks start..stop of rows."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
+    (m, C), inf = x.shape, np.float32(np.inf)
+    for t in range(start, stop):
+        for i in range(m * t // BLOCKS, m * (t + 1) // BLOCKS):
+            row, first, second, low, high = x[i], 0.0, 0.0, inf, -inf
+            for c in range(C):
+                v = row[c]
+                first += np.float64(v)
+                second += np.float64(v) * np.float64(v)
+                low = v if -inf < v < low else low
+                high = v if high < v < inf else high
+                alive[t, c] |= v != 0
+            sums[t, 0] += first
+            sums[t, 1] += second
+            ends[t, 0], ends[t, 1] = min(ends[t, 0], low), max(ends[t, 1], high)
+
+
+@jit
+def count(bits, counts):
+    """counts[bucket] += 1 for each number; larger numbers have larger buckets."""
+    for b in bits:
+        counts[(b ^ (0xFFFFFFFF if b >> 31 else 0x80000000)) >> 16] += 1
+
+
+def edge(bucket):
+    """The smallest number of a bucket."""
+    begin = np.asarray(bucket, np.uint32) << np.uint32(16)
+    return np.where(begin & SIGN, begin ^ SIGN, ~begin).view(np.float32).astype(np.float64)
+
+
+class Distribution:
+    """What is kept of numbers that come in rows (m, C): e.g. pixels of channels.
+
+    Attributes:
+        mean, std, norm: of all numbers; not finite if one of them is not.
+        dead: the fraction of columns that are 0 in all rows.
+        low, high: the smallest and the largest finite number; both 0 if there is none.
+    """
+
+    def __init__(self, rows: np.ndarray):
+        x = np.ascontiguousarray(rows, np.float32)
+        _, (joined,) = join(x)
+        sums, alive = np.zeros((BLOCKS, 2)), np.zeros((BLOCKS, joined.shape[1]), np.bool_)
+        ends = np.full((BLOCKS, 2), (np.inf, -np.inf), np.float32)
+        threads.run_over(x.size, sum_up, BLOCKS, joined, sums, ends, alive)
+        total, squares = sums.sum(axis=0)
+        self.mean, self.norm = float(total / x.size), float(np.sqrt(squares))
+        self.std = float(np.sqrt(np.maximum(squares / x.size - self.mean**2, 0)))
+        self.dead = float(np.mean(~alive.reshape(-1, x.shape[1]).any(axis=0)))
+        self.low, self.high = float(ends[:, 0].min()), float(ends[:, 1].max())
+        self._center = np.float32(self.mean) if self.std < abs(self.mean) < np.inf else np.float32(0)
+        self._count(x[:: max(1, -(-x.size // COUNTED))] - self._center)
+
+    def _count(self, x):
+        counts = np.zeros(BUCKETS, np.int32)
+        count(x.reshape(-1).view(np.uint32), counts)
+        found = np.flatnonzero(counts[FINITE]) + FINITE.start
+        if not len(found):
+            self.low = self.high = 0.0
+            found, counts[ZERO] = np.array([ZERO]), x.size
+        self._counts, edges = counts[found], np.stack([edge(found), edge(found + 1)])
+        edges[:, found == ZERO] = 0
+        self._edges = np.clip(edges + self._center, self.low, self.high)
+
+    def quantiles(self, fractions: np.ndarray) -> np.ndarray:
+        """The numbers at these fractions of the finite ones in order; 0 and 1 give the ends.
+
+        Within 1/128 of the number, or, where the mean is larger than the deviation, of its distance from the mean.
+        """
+        fractions, after = np.asarray(fractions), np.cumsum(self._counts)
+        place = np.rint(fractions * (after[-1] - 1))
+        bucket = np.searchsorted(after, place, side="right")
+        inside = (place - (after - self._counts)[bucket] + 0.5) / self._counts[bucket]
+        below, above = self._edges[:, bucket]
+        values = below + inside * (above - below)
+        return np.where(fractions == 0, self.low, np.where(fractions == 1, self.high, values))
+
+    def histogram(self, bins: int) -> tuple[np.ndarray, tuple[float, float]]:
+        """How many of the finite numbers are in each of so many bins of one width, and where these begin and end."""
+        low, high = (self.low, self.high) if self.low < self.high else (self.low - 0.5, self.high + 0.5)
+        after = np.cumsum(self._counts)
+        below = np.stack([after - self._counts, after], 1).reshape(-1)
+        within = np.interp(np.linspace(low, high, bins + 1)[1:-1], self._edges.T.reshape(-1), below)
+        return np.diff(np.rint([0, *within, after[-1]]).astype(int)), (low, high)
