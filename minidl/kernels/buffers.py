@@ -12,7 +12,7 @@ from minidl.kernels.threads import at_fork
 
 __all__ = ["empty", "empty_like", "is_buffer", "owner", "shares_memory"]
 
-LEAST = 1 << 12  # bytes; smaller arrays are NumPy's business
+LEAST = 1 << 14  # bytes; smaller arrays are NumPy's business
 SPARE = 64 << 20  # bytes of free blocks that are always kept
 LINE = 64  # bytes of a cache line
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl.kernels.cpu.linear import COLUMNS, FEW, RUN, matrix_product
+from minidl.kernels.cpu.linear import COLUMNS, FEW, LONG, ROWS, RUN, matrix_product
 
 SIZES = [(1, 1, 1), (1, 37, COLUMNS + 5), (FEW, 2 * RUN + 3, 19), (FEW + 1, RUN, 33), (130, RUN + 1, 70), (64, 600, 8)]
+SIZES += [(70, FEW, 45), (20, 300, 1100), (33, 3 * LONG + 7, 40), (ROWS + 72, 300, 330)]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])

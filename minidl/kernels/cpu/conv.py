@@ -13,34 +13,23 @@ from minidl.grad_mode import is_grad_enabled
 from minidl.kernels import override, threads
 from minidl.kernels.algorithms import get_conv_algorithm
 from minidl.kernels.buffers import empty, is_buffer
-from minidl.kernels.cpu import columns, depthwise, winograd
+from minidl.kernels.cpu import columns, depthwise, neighbours, winograd
+from minidl.kernels.cpu.copies import copy_rows, copy_transposed
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
-from minidl.kernels.cpu.transpose import copy_transposed
 from minidl.kernels.deferred import Deferred
 
 PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
 LONG = 512  # terms of a sum that are added one after the other
 FEW = 8  # images
+STRIP = 1 << 18  # bytes of an image of 1x1 windows that stay in the L2 cache while all panels pass
 NARROW = 8  # numbers in a row of a window, below which all of its rows are taken together
 PARTS = 16  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 64 << 20  # that all partial gradients together may take
-
-
-@jit
-def copy_rows(source, first, step, target, begin, stride, rows, length):
-    """target[begin + i stride:] = source[first + i step:] for rows of a length, in flat arrays.
-
-    Plain loops, here and below: numba compiles assignments between slices for seconds.
-    """
-    for i in range(rows):
-        here, there = source[first + i * step :], target[begin + i * stride :]  # then no index can be negative
-        for k in range(length):
-            there[k] = here[k]
 
 
 @jit
@@ -99,7 +88,8 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
     image_in, b, c = x.reshape(-1), w.reshape(-1), y.reshape(-1)
     a = image_in if in_place else padded
     merge_rows = SH == 1 and OW * SW == WP  # the image is one long row
-    runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers
+    runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers, else KW times C / groups
+    steps, R, L, across = (1, KH, KW * C, DH * WP * C) if runs else (KH, KW, CG, DW * C)
     run = np.empty(PIXELS * panel, x.dtype)
     for task in range(start, stop):
         n, strip = divmod(task, strips)
@@ -124,17 +114,12 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
                             pixels, width, a, ia, SW * C, DH * WP * C, b, ib, panel, c, ic, OC,
                             KH, KW * C, begun, run,
                         )  # fmt: skip
-                    elif runs:
+                        continue
+                    for i in range(steps):
                         product(
-                            pixels, width, a, ia, SW * C, DH * WP * C, 1, b, ib, KW * C * panel, panel, c, ic, OC,
-                            KH, KW * C, begun,
+                            pixels, width, a, ia + i * DH * WP * C, SW * C, across, 1,
+                            b, ib + i * R * L * panel, L * panel, panel, c, ic, OC, R, L, begun + i,
                         )  # fmt: skip
-                    else:
-                        for i in range(KH):
-                            product(
-                                pixels, width, a, ia + i * DH * WP * C, SW * C, DW * C, 1,
-                                b, ib + i * KW * CG * panel, CG * panel, panel, c, ic, OC, KW, CG, begun + i,
-                            )  # fmt: skip
         if len(finish) > 0:
             finish_rows(c, begin, rows * OW, bias, finish)
 
@@ -172,6 +157,7 @@ def weight_gradient(start, stop, crew, x, dy, parts, size, kernel, stride, paddi
     a = image_in if in_place else padded
     block = max(1, PIXELS // OW)  # output rows at a time
     runs = groups == 1 and DW == 1
+    steps, L = (1, KW * C) if runs else (KW, CG)
     narrow = runs and KW * C < NARROW and SH == DH == 1  # too few rows for the micro-kernel: all taps at once
     taps = np.empty((KH * KW * C if narrow else 0, block * OW), x.dtype)
     for t in range(start, stop):
@@ -181,7 +167,7 @@ def weight_gradient(start, stop, crew, x, dy, parts, size, kernel, stride, paddi
             if not in_place:
                 copy_rows(image_in, n * H * W * C, W * C, padded, (top * WP + left) * C, WP * C, H, W * C)
             for h in range(0, OH, block):
-                R, ib, begun = min(block, OH - h), (n * OH + h) * OW * OC, n > N * t // T or h > 0
+                R, ib, begun = min(block, OH - h), (n * OH + h) * OW * OC, int(n > N * t // T or h > 0)
                 if narrow:
                     gather_windows(a, image + h * WP * C, WP * C, SW * C, KH, KW * C, R, OW, taps)
                     product(
@@ -191,19 +177,13 @@ def weight_gradient(start, stop, crew, x, dy, parts, size, kernel, stride, paddi
                     continue
                 for i in range(KH):
                     row = image + (h * SH + i * DH) * WP * C
-                    if runs:
-                        product(
-                            KW * C, OC, a, row, 1, SH * WP * C, SW * C, b, ib, OW * OC, OC,
-                            dw, i * KW * C * OC, OC, R, OW, begun,
-                        )  # fmt: skip
-                    else:
-                        for g in range(groups):
-                            for j in range(KW):
-                                product(
-                                    CG, OCG, a, row + j * DW * C + g * CG, 1, SH * WP * C, SW * C,
-                                    b, ib + g * OCG, OW * OC, OC,
-                                    dw, ((g * KH + i) * KW + j) * CG * OCG, OCG, R, OW, begun,
-                                )  # fmt: skip
+                    for g in range(groups):
+                        for j in range(steps):
+                            product(
+                                L, OCG, a, row + j * DW * C + g * CG, 1, SH * WP * C, SW * C,
+                                b, ib + g * OCG, OW * OC, OC,
+                                dw, ((g * KH + i) * steps + j) * L * OCG, OCG, R, OW, begun,
+                            )  # fmt: skip
 
 
 @jit
@@ -276,14 +256,32 @@ def takes_winograd(window, groups, dtype, N, C, OC):
     )
 
 
+def is_product(window, H, W):
+    """Whether every pixel is a window: then the image is a matrix, pixels times channels."""
+    return window.kernel_size == window.stride == (1, 1) and window.output == (H, W)
+
+
 def direct(x, panels, OC, bias, window, finish=()):
     """y (N, OH, OW, OC) of x (N, H, W, C) and weights from `panels`; see `forward` for `finish`."""
     N, H, W, _ = x.shape
     y = empty((N, *window.output, OC), x.dtype)
     bias = np.empty(0, x.dtype) if bias is None else bias
-    strips = max(1, min(FEW // N, window.output[0]))  # of an image, so that a few are work for all threads
+    OH = window.output[0]
+    strips = max(1, min(FEW // N, OH))  # of an image, so that a few are work for all threads
+    if is_product(window, H, W):
+        strips = max(strips, min(OH, x.nbytes // (N * STRIP)))
     threads.run(forward, N * strips, x, panels, bias, y, *geometry(window, H, W), len(panels), strips, finish)
     return y
+
+
+def together(x, panels, OC, bias, window, finish=()):
+    """As `direct`, for weights from `neighbours.banded`: a few neighbouring pixels of y are one of more channels."""
+    wide = neighbours.widened(window, panels.shape[2] // (window.kernel_size[0] * x.shape[3]))
+    count = window.output[1] // wide.output[1]
+    bias = None if bias is None else np.tile(bias, count)
+    if finish:
+        finish = (np.tile(finish[0], count), *finish[1:])
+    return direct(x, panels, count * OC, bias, wide, finish).reshape(len(x), *window.output, OC)
 
 
 def prepared(x, weight, window, groups):
@@ -295,6 +293,8 @@ def prepared(x, weight, window, groups):
         return depthwise.correlate, depthwise.taps(weight)
     if columns.fits(window, groups, N):
         return columns.correlate, columns.matrix(weight)
+    if get_conv_algorithm() == "auto" and neighbours.fits(window, groups, x.dtype, OC):
+        return together, panels(neighbours.banded(weight, window), 1)
     return direct, panels(weight, groups)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding
 import numba
-from numba.core import config
+from numba.core import config, types
 
 __all__ = ["VECTOR_BYTES", "cache_folder", "jit"]
 
@@ -60,3 +60,10 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(**options)(function)
     finally:
         config.CACHE_DIR = before
+
+
+def for_any_number(dispatcher: Any) -> Any:
+    """Compile a function that others call for the types of its arguments only, not again for each constant."""
+    choose = dispatcher.get_call_template
+    dispatcher.get_call_template = lambda args, kws: choose([types.unliteral(a) for a in args], kws)
+    return dispatcher

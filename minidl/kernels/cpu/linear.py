@@ -10,40 +10,44 @@ import numpy as np
 
 from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty
+from minidl.kernels.cpu.copies import copy_rows, copy_transposed
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
-from minidl.kernels.cpu.transpose import copy_transposed
 
-ROWS = 128  # of the result per task: their part of A stays in the L2 cache
-BLOCK = 64  # rows of the result at a time
-FEW = 4  # rows, for which copying columns of b side by side takes longer than the products
+ROWS = 128  # of the result per task, at most: their part of A stays in the L2 cache
+FEW = 4  # rows, or terms, for which copying columns of b side by side takes longer than the products
 COLUMNS = 1024  # of b at a time for a few rows
 RUN = 256  # terms that are added one after the other; longer sums are added up from runs
+SIDE = 4  # panels at a time; twice as many beside a transposed A, which is copied for each group of them
+PANELS = 32  # at a time of a b that is read once for a few rows: in pieces of pages, and what stays in the L2 cache
+TERMS = 2048  # of all those panels
+TASKS = 8  # wanted
+LONG = 512  # terms of a sum that is worth parts
+FLOPS = 4  # products in the time of passing over a number
 
 
 @jit
-def copy_panel(b, first, ks, ns, length, columns, panel, width):
-    """panel[k width + q] = b[first + k ks + q ns] for k < length, q < columns, and 0 up to a whole vector."""
-    if ns == 1:
-        for k in range(length):
-            here, there = b[first + k * ks :], panel[k * width :]
-            for q in range(columns):
-                there[q] = here[q]
-    else:
-        copy_transposed(b, first, ns, columns, length, panel, width)
-    for q in range(columns, whole(columns, b.itemsize)):
-        for k in range(length):
-            panel[k * width + q] = 0
+def copy_panels(b, first, ks, ns, length, columns, panels, width):
+    """panels[(s length + k) width + q] = b[first + k ks + (s width + q) ns] for k < length, s width + q < columns.
 
-
-@jit
-def whole(columns, itemsize):
-    """The columns of vectors that hold so many columns."""
-    lanes = VECTOR_BYTES // itemsize
-    return -(-columns // lanes) * lanes
+    What vectors of the last panel hold behind the last column does not matter.
+    """
+    if ns != 1:
+        for s in range(0, columns, width):
+            copy_transposed(b, first + s * ns, ns, min(width, columns - s), length, panels[s * length :], width)
+        return
+    for k in range(length):
+        for s in range(0, columns, width):
+            here, there = b[first + k * ks + s :], panels[s * length + k * width :]
+            if len(here) >= width:
+                for q in range(2 * VECTOR_BYTES // b.itemsize):  # a constant, so that vectors are copied
+                    there[q] = here[q]
+            else:
+                for q in range(len(here)):
+                    there[q] = here[q]
 
 
 @jit
@@ -60,30 +64,40 @@ def add_rows(rows, columns, block, width, c, first, stride, begun):
 
 
 @jit
-def multiply(start, stop, crew, a, a_strides, b, b_strides, c, K):
-    """C (M, N) = A (M, K) B (K, N) for tasks start..stop of panels of columns * blocks of ROWS rows.
+def multiply(start, stop, crew, a, a_strides, b, b_strides, parts, K, rows, run, count):
+    """parts[i] = the i-th part of the sum A (M, K) B (K, N), for tasks start..stop; parts (S, M, N).
 
-    a and b are flat, with the strides of their rows and columns.
+    A task is a part of the sum, `count` panels of columns, and so many rows; it adds up `run` terms at a time. a and b
+    are flat, with the strides of their rows and columns. A transposed A is copied by blocks, terms side by side.
     """
     if crew:
         return share_out(job_of(start, stop), crew)
-    (rs, cs), (ks, ns), (M, N), out = a_strides, b_strides, c.shape, c.reshape(-1)
-    width = 2 * VECTOR_BYTES // c.itemsize
-    panel, block, parts = np.empty(min(K, RUN) * width, c.dtype), np.empty(BLOCK * width, c.dtype), -(-M // ROWS)
+    (rs, cs), (ks, ns), (S, M, N), c = a_strides, b_strides, parts.shape, parts.reshape(-1)
+    width, lanes, heights = 2 * VECTOR_BYTES // c.itemsize, VECTOR_BYTES // c.itemsize, -(-M // rows)
+    groups = -(-N // (count * width))
+    panels, edge = np.empty(count * run * width, c.dtype), np.empty(ROWS * width, c.dtype)
+    block = np.empty(0 if cs == 1 else run * ROWS, c.dtype)
+    (left, row, term) = (a, rs, 1) if cs == 1 else (block, 1, ROWS)
     for task in range(start, stop):
-        j, part = divmod(task, parts)
-        begin, columns, end = j * width, min(width, N - j * width), min(M, (part + 1) * ROWS)
-        vectors = whole(columns, c.itemsize)
-        for k in range(0, K, RUN):
-            length = min(RUN, K - k)
-            copy_panel(b, k * ks + begin * ns, ks, ns, length, columns, panel, width)
-            for first in range(part * ROWS, end, BLOCK):
-                rows, ia, ic = min(BLOCK, end - first), first * rs + k * cs, first * N + begin
-                if k == 0 and columns == vectors:
-                    product(rows, columns, a, ia, rs, 0, cs, panel, 0, 0, width, out, ic, N, 1, length, 0)
-                else:
-                    product(rows, vectors, a, ia, rs, 0, cs, panel, 0, 0, width, block, 0, width, 1, length, 0)
-                    add_rows(rows, columns, block, width, out, ic, N, k)
+        group, height = divmod(task % (groups * heights), heights)
+        part, begin = task // (groups * heights), group * count * width
+        end, columns, first_k = min(M, (height + 1) * rows), min(count * width, N - begin), K * part // S
+        for k in range(first_k, K * (part + 1) // S, run):
+            length = min(run, K * (part + 1) // S - k)
+            copy_panels(b, k * ks + begin * ns, ks, ns, length, columns, panels, width)
+            for first in range(height * rows, end, ROWS):
+                tall, ia = min(ROWS, end - first), first * rs + k * cs
+                if cs != 1:
+                    copy_rows(a, ia, cs, block, 0, ROWS, length, tall)
+                    ia = 0
+                for s in range(0, columns, width):
+                    here, ib, ic = min(width, columns - s), s * length, (part * M + first) * N + begin + s
+                    whole = k == first_k and here % lanes == 0
+                    target, it, step = (c, ic, N) if whole else (edge, 0, width)
+                    wide = -(-here // lanes) * lanes
+                    product(tall, wide, left, ia, row, 0, term, panels, ib, 0, width, target, it, step, 1, length, 0)
+                    if not whole:
+                        add_rows(tall, here, edge, width, c, ic, N, k > first_k)
 
 
 @jit
@@ -121,19 +135,54 @@ def multiply_by_columns(start, stop, crew, a, columns, c):
             c[p, n] = total
 
 
+@jit
+def multiply_few_terms(start, stop, crew, a, b, c):
+    """C (M, N) = A (M, K) B (K, N) for few terms and rows start..stop of A, each written once."""
+    if crew:
+        return share_out(job_of(start, stop), crew)
+    for p in range(start, stop):
+        row = c[p]
+        for k in range(len(b)):
+            factor, there = a[p, k], b[k]
+            if k == 0:
+                for q in range(len(row)):
+                    row[q] = factor * there[q]
+            else:
+                for q in range(len(row)):
+                    row[q] += factor * there[q]
+
+
 def matrix_product(a, b):
     """a b for matrices that are contiguous, or are the transpose of one that is."""
     (M, K), N = a.shape, b.shape[1]
+    a_rows, b_rows = a.flags.c_contiguous, b.flags.c_contiguous
+    if min(M, K) > FEW or not (b_rows if K <= FEW else a_rows):
+        return product_by_panels(a, b, a_rows, b_rows)
     c = empty((M, N), a.dtype)
-    if M <= FEW and a.flags.c_contiguous and b.flags.c_contiguous:
+    if K <= FEW:
+        threads.run_over(c.size, multiply_few_terms, M, a, b, c)
+    elif b_rows:
         threads.run_over(b.size, multiply_rows, -(-N // COLUMNS), a, b, c)
-    elif M <= FEW and a.flags.c_contiguous:
-        threads.run_over(b.size, multiply_by_columns, N, a, b.T, c)
     else:
-        operands = [part for m in (a, b) for part in (m.ravel("K"), tuple(s // m.itemsize for s in m.strides))]
-        panels = -(-N * c.itemsize // (2 * VECTOR_BYTES))
-        threads.run_over(M * N * K, multiply, panels * -(-M // ROWS), *operands, c, K)
+        threads.run_over(b.size, multiply_by_columns, N, a, b.T, c)
     return c
+
+
+def product_by_panels(a, b, a_rows, b_rows):
+    """a b, given whether these are contiguous or else their transposes are."""
+    (M, K), N = a.shape, b.shape[1]
+    panels = -(-N * a.itemsize // (2 * VECTOR_BYTES))
+    rows = min(ROWS, max(ROWS // 2, -(-M * panels // (8 * TASKS)) * 8))
+    heights = -(-M // rows)
+    most = PANELS if b_rows and heights == 1 else SIDE if a_rows else 2 * SIDE
+    count = max(1, min(most, 2 * panels * heights // TASKS))
+    tasks = -(-panels // count) * heights
+    parts = empty((max(1, min(TASKS // tasks, K // LONG)), M, N), a.dtype)
+    operands = (a.reshape(-1), (K, 1)) if a_rows else (a.T.reshape(-1), (1, M))
+    operands += (b.reshape(-1), (N, 1)) if b_rows else (b.T.reshape(-1), (1, K))
+    run = min(K, RUN, TERMS // count)
+    threads.run_over(M * N * K // FLOPS, multiply, len(parts) * tasks, *operands, parts, K, rows, run, count)
+    return parts[0] if len(parts) == 1 else parts.sum(axis=0)
 
 
 def contiguous(w):

@@ -11,20 +11,23 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.jit import VECTOR_BYTES, for_any_number, jit
 from minidl.kernels.cpu.launch import job_of, share_out
-from minidl.kernels.cpu.vectors import I64, Emitter, data
+from minidl.kernels.cpu.vectors import I64, Emitter, data, loop
 
-__all__ = ["product", "product_many"]
+__all__ = ["product", "product_many", "special_product"]
 
 
-def micro_kernel(P, Q, vector=True):
-    """Make the intrinsic for P rows and Q vectors (or Q single numbers) of C."""
+def micro_kernel(P, Q, vector=True, chains=1):
+    """Make the intrinsic for P rows and Q vectors (or Q single numbers) of C.
+
+    The terms of each sum are dealt out to so many chains, which are added at the end.
+    """
 
     @intrinsic
     def kernel(typingctx, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate):
         def codegen(context, builder, signature, args):
-            return emit(context, builder, signature, args, P, Q, vector)
+            return emit(context, builder, signature, args, P, Q, vector, chains)
 
         n = types.intp
         return types.void(a, n, n, n, n, b, n, n, n, c, n, n, n, n, n), codegen
@@ -32,69 +35,52 @@ def micro_kernel(P, Q, vector=True):
     return kernel
 
 
-def emit(context, builder, signature, args, P, Q, vector):
+def emit(context, builder, signature, args, P, Q, vector, chains):
     a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate = args
     emitter = Emitter(builder, context.get_value_type(signature.args[0].dtype), None if vector else 1)
-    load, packed, lanes, fma = emitter.load, emitter.type, emitter.lanes, emitter.fma()
+    fma, columns = emitter.fma(), [I64(q * emitter.lanes) for q in range(Q)]
     a, b, c = (data(context, builder, signature.args[i], x, o) for i, x, o in ((0, a, ia), (5, b, ib), (9, c, ic)))
-    columns = [I64(q * lanes) for q in range(Q)]
     rows = [builder.gep(c, [builder.mul(I64(p), ldc)]) for p in range(P)]
     a_rows = [builder.mul(I64(p), rs) for p in range(P)]
 
-    entry, function = builder.block, builder.function
-    reload, outer, inner, next_r, end = (
-        function.append_basic_block(name) for name in ("reload", "outer", "inner", "next_r", "end")
-    )
-    builder.cbranch(builder.icmp_signed("!=", accumulate, I64(0)), reload, outer)
-    builder.position_at_end(reload)
-    start = [load(row, column) for row in rows for column in columns]
-    builder.branch(outer)
+    def add_terms(count):
+        """A step of the inner loop: one term each for the first `count` chains."""
 
-    builder.position_at_end(outer)
-    r, a_r, b_r = builder.phi(I64), builder.phi(a.type), builder.phi(b.type)
-    sums_r = [builder.phi(packed) for _ in range(P * Q)]
-    for block, sums in ((entry, [emitter.zero] * (P * Q)), (reload, start)):
-        r.add_incoming(I64(0), block)
-        a_r.add_incoming(a, block)
-        b_r.add_incoming(b, block)
-        for phi, value in zip(sums_r, sums, strict=True):
-            phi.add_incoming(value, block)
-    builder.branch(inner)
+        def step(_, values):
+            a_k, b_k, *sums = values
+            for chain in range(count):
+                vectors = [emitter.load(b_k, column) for column in columns]
+                for p in range(P):
+                    a_p = emitter.splat(builder.load(builder.gep(a_k, [a_rows[p]])))
+                    for q in range(Q):
+                        place = (chain * P + p) * Q + q
+                        sums[place] = builder.call(fma, [a_p, vectors[q], sums[place]])
+                a_k, b_k = builder.gep(a_k, [cs]), builder.gep(b_k, [ldb])
+            return [a_k, b_k, *sums]
 
-    builder.position_at_end(inner)
-    k, a_k, b_k = builder.phi(I64), builder.phi(a.type), builder.phi(b.type)
-    sums_k = [builder.phi(packed) for _ in range(P * Q)]
-    vectors = [load(b_k, column) for column in columns]
-    new = []
-    for p in range(P):
-        a_p = emitter.splat(builder.load(builder.gep(a_k, [a_rows[p]])))
-        new += [builder.call(fma, [a_p, vectors[q], sums_k[p * Q + q]]) for q in range(Q)]
-    k_next = builder.add(k, I64(1))
-    for phi, first, later in (
-        (k, I64(0), k_next),
-        (a_k, a_r, builder.gep(a_k, [cs])),
-        (b_k, b_r, builder.gep(b_k, [ldb])),
-        *zip(sums_k, sums_r, new, strict=True),
-    ):
-        phi.add_incoming(first, outer)
-        phi.add_incoming(later, inner)
-    builder.cbranch(builder.icmp_signed("<", k_next, K), inner, next_r)
+        return step
 
-    builder.position_at_end(next_r)
-    r_next = builder.add(r, I64(1))
-    for phi, later in (
-        (r, r_next),
-        (a_r, builder.gep(a_r, [as_])),
-        (b_r, builder.gep(b_r, [bs])),
-        *zip(sums_r, new, strict=True),
-    ):
-        phi.add_incoming(later, next_r)
-    builder.cbranch(builder.icmp_signed("<", r_next, R), outer, end)
+    def add_run(_, values):
+        a_r, b_r, *sums = values
+        inner = loop(builder, builder.udiv(K, I64(chains)), values, add_terms(chains))
+        if chains > 1:
+            inner = loop(builder, builder.urem(K, I64(chains)), inner, add_terms(1))
+        return [builder.gep(a_r, [as_]), builder.gep(b_r, [bs]), *inner[2:]]
 
-    builder.position_at_end(end)
-    for p in range(P):
-        for q in range(Q):
-            emitter.store(new[p * Q + q], rows[p], columns[q])
+    entry = builder.block
+    with builder.if_then(builder.icmp_signed("!=", accumulate, I64(0))):
+        before, reload = [emitter.load(row, column) for row in rows for column in columns], builder.block
+    start = [builder.phi(emitter.type) for _ in range(P * Q)]
+    for phi, value in zip(start, before, strict=True):
+        phi.add_incoming(emitter.zero, entry)
+        phi.add_incoming(value, reload)
+    start += [emitter.zero] * (P * Q * (chains - 1))
+    _, _, *sums = loop(builder, R, [a, b, *start], add_run)
+    for place in range(P * Q):
+        total = sums[place]
+        for chain in range(1, chains):
+            total = builder.fadd(total, sums[chain * P * Q + place])
+        emitter.store(total, rows[place // Q], columns[place % Q])
     return context.get_dummy_value()
 
 
@@ -103,14 +89,18 @@ TALL = 8  # rows of one vector
 WIDE = 4 if VECTOR_BYTES == 32 else 8  # rows of two vectors (AVX2 has 16 registers, AVX-512 and NEON 32)
 
 wide = micro_kernel(WIDE, 2)
+half = micro_kernel(WIDE // 2, 2)
 tall = micro_kernel(TALL, 1)
-vector = micro_kernel(1, 1)
+vector = micro_kernel(1, 1, chains=4)
 single = micro_kernel(1, 1, vector=False)
 
 
 @jit
-def product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate):
-    """C (M, N) (+)= A B for flat arrays a, b, c from their offsets ia, ib, ic on; R, K >= 1."""
+def special_product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate):
+    """C (M, N) (+)= A B for flat arrays a, b, c from their offsets ia, ib, ic on; R, K >= 1.
+
+    Compiled for the constants among its arguments: that pays where K is small.
+    """
     lanes = VECTOR_BYTES // a.itemsize
     q = 0
     while q < N:
@@ -120,6 +110,9 @@ def product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumula
             while p + WIDE <= M:
                 wide(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
                 p += WIDE
+            if p + WIDE // 2 <= M:
+                half(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
+                p += WIDE // 2
             while p < M:
                 for s in range(q, q + 2 * lanes, lanes):
                     vector(a, ia + p * rs, rs, as_, cs, b, ib + s, bs, ldb, c, ic + p * ldc + s, ldc, R, K, accumulate)
@@ -138,6 +131,9 @@ def product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumula
             for p in range(M):
                 single(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
             q += 1
+
+
+product = for_any_number(jit(special_product.py_func))  # compiled once for all callers
 
 
 @jit

@@ -73,19 +73,21 @@ class Emitter:
 
 
 def loop(builder, count, start, body):
-    """Emit `values = body(i, values)` for i in range(count), count >= 1, from the values `start`; the last values."""
-    before, inside, behind = builder.block, builder.append_basic_block(), builder.append_basic_block()
-    builder.branch(inside)
-    builder.position_at_end(inside)
+    """Emit `values = body(i, values)` for i in range(count), from the values `start`; the last values."""
+    before, head, inside, behind = builder.block, *(builder.append_basic_block() for _ in range(3))
+    builder.branch(head)
+    builder.position_at_end(head)
     i, values = builder.phi(I64), [builder.phi(value.type) for value in start]
+    builder.cbranch(builder.icmp_signed("<", i, count), inside, behind)
+    builder.position_at_end(inside)
     after = body(i, values)
     following = builder.add(i, I64(1))
     for phi, first, later in ((i, I64(0), following), *zip(values, start, after, strict=True)):
         phi.add_incoming(first, before)
-        phi.add_incoming(later, inside)
-    builder.cbranch(builder.icmp_signed("<", following, count), inside, behind)
+        phi.add_incoming(later, builder.block)
+    builder.branch(head)
     builder.position_at_end(behind)
-    return after
+    return values
 
 
 def data(context, builder, kind, array, offset=None):

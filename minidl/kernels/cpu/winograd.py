@@ -14,7 +14,7 @@ from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.columns import NARROW
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
 from minidl.kernels.cpu.launch import job_of, share_out
-from minidl.kernels.cpu.micro import product
+from minidl.kernels.cpu.micro import special_product as product
 from minidl.kernels.cpu.tiles import (
     gradient_tile_2,
     gradient_tile_4,
