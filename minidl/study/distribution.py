@@ -8,9 +8,6 @@ kept, so that a million numbers cost milliseconds.
 import numpy as np
 
 from minidl.kernels import threads
-from minidl.kernels.cpu.jit import jit
-from minidl.kernels.cpu.launch import job_of, share_out
-from minidl.kernels.cpu.sums import join
 
 __all__ = ["Distribution"]
 
@@ -19,35 +16,6 @@ FINITE = slice(0x80, BUCKETS - 0x80)  # what is outside begins like an infinity 
 ZERO = 1 << 15  # the bucket of 0
 SIGN = np.uint32(1 << 31)
 COUNTED = 1 << 17  # numbers, in rows evenly spaced, that quantiles and histograms are made of
-BLOCKS = 16  # partial sums, a fixed number so that sums do not depend on the number of threads
-
-
-@jit
-def sum_up(start, stop, crew, x, sums, ends, alive):
-    """Σ x and Σ x², smallest and largest finite number, and which columns are not 0, of blocks start..stop of rows."""
-    if crew:
-        return share_out(job_of(start, stop), crew)
-    (m, C), inf = x.shape, np.float32(np.inf)
-    for t in range(start, stop):
-        for i in range(m * t // BLOCKS, m * (t + 1) // BLOCKS):
-            row, first, second, low, high = x[i], 0.0, 0.0, inf, -inf
-            for c in range(C):
-                v = row[c]
-                first += np.float64(v)
-                second += np.float64(v) * np.float64(v)
-                low = v if -inf < v < low else low
-                high = v if high < v < inf else high
-                alive[t, c] |= v != 0
-            sums[t, 0] += first
-            sums[t, 1] += second
-            ends[t, 0], ends[t, 1] = min(ends[t, 0], low), max(ends[t, 1], high)
-
-
-@jit
-def count(bits, counts):
-    """counts[bucket] += 1 for each number; larger numbers have larger buckets."""
-    for b in bits:
-        counts[(b ^ (0xFFFFFFFF if b >> 31 else 0x80000000)) >> 16] += 1
 
 
 def edge(bucket):
@@ -66,6 +34,9 @@ class Distribution:
     """
 
     def __init__(self, rows: np.ndarray):
+        from minidl.kernels.cpu.distribution import BLOCKS, sum_up
+        from minidl.kernels.cpu.sums import join
+
         x = np.ascontiguousarray(rows, np.float32)
         _, (joined,) = join(x)
         sums, alive = np.zeros((BLOCKS, 2)), np.zeros((BLOCKS, joined.shape[1]), np.bool_)
@@ -80,6 +51,8 @@ class Distribution:
         self._count(x[:: max(1, -(-x.size // COUNTED))] - self._center)
 
     def _count(self, x):
+        from minidl.kernels.cpu.distribution import count
+
         counts = np.zeros(BUCKETS, np.int32)
         count(x.reshape(-1).view(np.uint32), counts)
         found = np.flatnonzero(counts[FINITE]) + FINITE.start
