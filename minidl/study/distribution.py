@@ -37,18 +37,18 @@ class Distribution:
         from minidl.kernels.cpu.distribution import BLOCKS, sum_up
         from minidl.kernels.cpu.sums import join
 
-        x = np.ascontiguousarray(rows, np.float32)
+        x = np.ascontiguousarray(rows, None if rows.dtype == np.float64 else np.float32)
         _, (joined,) = join(x)
         sums, alive = np.zeros((BLOCKS, 2)), np.zeros((BLOCKS, joined.shape[1]), np.bool_)
-        ends = np.full((BLOCKS, 2), (np.inf, -np.inf), np.float32)
+        ends = np.full((BLOCKS, 2), (np.inf, -np.inf), x.dtype)
         threads.run_over(x.size, sum_up, BLOCKS, joined, sums, ends, alive)
         total, squares = sums.sum(axis=0)
         self.mean, self.norm = float(total / x.size), float(np.sqrt(squares))
         self.std = float(np.sqrt(np.maximum(squares / x.size - self.mean**2, 0)))
         self.dead = float(np.mean(~alive.reshape(-1, x.shape[1]).any(axis=0)))
         self.low, self.high = float(ends[:, 0].min()), float(ends[:, 1].max())
-        self._center = np.float32(self.mean) if self.std < abs(self.mean) < np.inf else np.float32(0)
-        self._count(x[:: max(1, -(-x.size // COUNTED))] - self._center)
+        self._center = self.mean if self.std < abs(self.mean) < np.inf else 0.0
+        self._count((x[:: max(1, -(-x.size // COUNTED))] - x.dtype.type(self._center)).astype(np.float32))
 
     def _count(self, x):
         from minidl.kernels.cpu.distribution import count

@@ -20,7 +20,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize("x", SAMPLES.values(), ids=SAMPLES)
 def test_quantiles_are_those_of_sorted_numbers(x):
-    x, found = x.astype(np.float32).astype(np.float64), Distribution(x)
+    found, x = Distribution(x.astype(np.float32)), x.astype(np.float32).astype(np.float64)
     center = x.mean() if x.std() < abs(x.mean()) else 0
     exact = np.quantile(x, FRACTIONS, method="nearest")
     assert np.all(np.abs(found.quantiles(FRACTIONS) - exact) <= np.abs(exact - center) / 120 + 1e-6 * np.abs(exact))
@@ -66,9 +66,16 @@ def test_columns_that_are_zero():
 
 @pytest.mark.parametrize("value", [0.0, -3.7, 1e-42])
 def test_one_number_many_times(value):
-    found = Distribution(np.full((5, 3), value))
+    found = Distribution(np.full((5, 3), value, np.float32))
     assert np.all(found.quantiles(FRACTIONS) == np.float32(value))
     assert found.histogram(8)[0].sum() == 15
+
+
+def test_float64_is_summed_as_it_is():
+    x = 1 + 1e-9 * RNG.standard_normal((50, 4))
+    found = Distribution(x)
+    np.testing.assert_allclose([found.mean, found.norm], [x.mean(), np.linalg.norm(x)], rtol=1e-14)
+    assert [found.low, found.high] == [x.min(), x.max()] == found.quantiles([0, 1]).tolist()
 
 
 def test_what_is_not_finite_is_left_out_of_quantiles():

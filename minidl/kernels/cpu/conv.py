@@ -293,7 +293,7 @@ def prepared(x, weight, window, groups):
         return depthwise.correlate, depthwise.taps(weight)
     if columns.fits(window, groups, N):
         return columns.correlate, columns.matrix(weight)
-    if get_conv_algorithm() == "auto" and neighbours.fits(window, groups, x.dtype, OC):
+    if get_conv_algorithm() == "auto" and neighbours.fits(window, groups, x.dtype, N, OC):
         return together, panels(neighbours.banded(weight, window), 1)
     return direct, panels(weight, groups)
 

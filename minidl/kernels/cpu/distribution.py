@@ -15,7 +15,7 @@ def sum_up(start, stop, crew, x, sums, ends, alive):
     """Σ x and Σ x², smallest and largest finite number, and which columns are not 0, of blocks start..stop of rows."""
     if crew:
         return share_out(job_of(start, stop), crew)
-    (m, C), inf = x.shape, np.float32(np.inf)
+    (m, C), inf = x.shape, x.dtype.type(np.inf)
     for t in range(start, stop):
         for i in range(m * t // BLOCKS, m * (t + 1) // BLOCKS):
             row, first, second, low, high = x[i], 0.0, 0.0, inf, -inf

@@ -156,10 +156,10 @@ def matrix_product(a, b):
     """a b for matrices that are contiguous, or are the transpose of one that is."""
     (M, K), N = a.shape, b.shape[1]
     a_rows, b_rows = a.flags.c_contiguous, b.flags.c_contiguous
-    if min(M, K) > FEW or not (b_rows if K <= FEW else a_rows):
+    if not (M <= FEW and a_rows or K <= FEW and b_rows):
         return product_by_panels(a, b, a_rows, b_rows)
     c = empty((M, N), a.dtype)
-    if K <= FEW:
+    if not (M <= FEW and a_rows):
         threads.run_over(c.size, multiply_few_terms, M, a, b, c)
     elif b_rows:
         threads.run_over(b.size, multiply_rows, -(-N // COLUMNS), a, b, c)

@@ -11,6 +11,8 @@ from minidl.kernels.cpu.jit import VECTOR_BYTES
 
 __all__ = ["banded", "fits", "widened"]
 
+FEW = 512  # outputs, in which little is to be gained
+
 
 def count_of(window, dtype, OC):
     """The most pixels that fit into a vector and divide a row of outputs."""
@@ -18,7 +20,10 @@ def count_of(window, dtype, OC):
     return max(count for count in range(1, most + 1) if window.output[1] % count == 0)
 
 
-def fits(window, groups, dtype, OC):
+def fits(window, groups, dtype, N, OC):
+    """Whether this way serves, and is the faster one."""
+    if N * window.output[0] * window.output[1] < FEW:
+        return False
     return groups == 1 and dtype == np.float32 and window.dilation[1] == 1 and count_of(window, dtype, OC) > 1
 
 
