@@ -30,38 +30,41 @@ class Distribution:
     Attributes:
         mean, std, norm: of all numbers; not finite if one of them is not.
         dead: the fraction of columns that are 0 in all rows.
-        low, high: the smallest and the largest finite number; both 0 if there is none.
+        low, high: the smallest and the largest number; where that is infinite, about the last finite one; 0 if there
+            is none.
     """
 
     def __init__(self, rows: np.ndarray):
-        from minidl.kernels.cpu.distribution import BLOCKS, sum_up
+        from minidl.kernels.cpu.distribution import BLOCKS, count, sum_up
         from minidl.kernels.cpu.sums import join
 
         x = np.ascontiguousarray(rows, None if rows.dtype == np.float64 else np.float32)
-        _, (joined,) = join(x)
-        sums, alive = np.zeros((BLOCKS, 2)), np.zeros((BLOCKS, joined.shape[1]), np.bool_)
-        ends = np.full((BLOCKS, 2), (np.inf, -np.inf), x.dtype)
-        threads.run_over(x.size, sum_up, BLOCKS, joined, sums, ends, alive)
-        total, squares = sums.sum(axis=0)
-        self.mean, self.norm = float(total / x.size), float(np.sqrt(squares))
-        self.std = float(np.sqrt(np.maximum(squares / x.size - self.mean**2, 0)))
-        self.dead = float(np.mean(~alive.reshape(-1, x.shape[1]).any(axis=0)))
-        self.low, self.high = float(ends[:, 0].min()), float(ends[:, 1].max())
-        self._center = self.mean if self.std < abs(self.mean) < np.inf else 0.0
-        self._count((x[:: max(1, -(-x.size // COUNTED))] - x.dtype.type(self._center)).astype(np.float32))
-
-    def _count(self, x):
-        from minidl.kernels.cpu.distribution import count
-
+        C, (_, (joined,)) = x.shape[1], join(x)
+        sample = x[:: max(1, -(-x.size // COUNTED))]
+        shift = sample.dtype.type(sample.mean(dtype=np.float64))
+        shift = shift if np.isfinite(shift) else sample.dtype.type(0)
+        sums, ends = np.zeros((BLOCKS, 2)), np.empty((BLOCKS, 2, joined.shape[1]), x.dtype)
+        ends[:, 0], ends[:, 1] = np.inf, -np.inf
+        threads.run_over(x.size, sum_up, BLOCKS, joined, shift, sums, ends)
+        mean, square = sums.sum(axis=0) / x.size  # of the differences from the shift
+        self.mean, self.std = float(shift + mean), float(np.sqrt(np.maximum(square - mean**2, 0)))
+        self.norm = float(np.sqrt(x.size * np.maximum(square + 2 * shift * mean + float(shift) ** 2, 0)))
+        low, high = ends[:, 0].reshape(-1, C).min(axis=0), ends[:, 1].reshape(-1, C).max(axis=0)
+        self.dead = float(np.mean((low == 0) & (high == 0)))
+        center = shift if self.std < abs(self.mean) else shift * 0
         counts = np.zeros(BUCKETS, np.int32)
-        count(x.reshape(-1).view(np.uint32), counts)
+        count((sample - center).astype(np.float32, copy=False).reshape(-1).view(np.uint32), counts)
         found = np.flatnonzero(counts[FINITE]) + FINITE.start
         if not len(found):
-            self.low = self.high = 0.0
-            found, counts[ZERO] = np.array([ZERO]), x.size
-        self._counts, edges = counts[found], np.stack([edge(found), edge(found + 1)])
+            found, counts[ZERO] = np.array([ZERO]), len(sample)
+        edges = np.stack([edge(found), edge(found + 1)])
         edges[:, found == ZERO] = 0
-        self._edges = np.clip(edges + self._center, self.low, self.high)
+        edges += center
+        self.low, self.high = (
+            float(end) if np.isfinite(end) else float(nearest)
+            for end, nearest in ((low.min(), edges[0, 0]), (high.max(), edges[1, -1]))
+        )
+        self._counts, self._edges = counts[found], np.clip(edges, self.low, self.high)
 
     def quantiles(self, fractions: np.ndarray) -> np.ndarray:
         """The numbers at these fractions of the finite ones in order; 0 and 1 give the ends.

@@ -11,24 +11,27 @@ BLOCKS = 16  # partial sums, a fixed number so that sums do not depend on the nu
 
 
 @jit
-def sum_up(start, stop, crew, x, sums, ends, alive):
-    """Σ x and Σ x², smallest and largest finite number, and which columns are not 0, of blocks start..stop of rows."""
+def sum_up(start, stop, crew, x, shift, sums, ends):
+    """Σ d and Σ d², d = x - shift, of blocks start..stop of rows x (m, C); the least and largest x of each column."""
     if crew:
         return share_out(job_of(start, stop), crew)
-    (m, C), inf = x.shape, x.dtype.type(np.inf)
+    m, C = x.shape
+    s, q = np.zeros((2, C))  # in float64, so that squares neither overflow nor vanish
     for t in range(start, stop):
+        low, high = ends[t, 0], ends[t, 1]
         for i in range(m * t // BLOCKS, m * (t + 1) // BLOCKS):
-            row, first, second, low, high = x[i], 0.0, 0.0, inf, -inf
+            row = x[i]
             for c in range(C):
                 v = row[c]
-                first += np.float64(v)
-                second += np.float64(v) * np.float64(v)
-                low = v if -inf < v < low else low
-                high = v if high < v < inf else high
-                alive[t, c] |= v != 0
-            sums[t, 0] += first
-            sums[t, 1] += second
-            ends[t, 0], ends[t, 1] = min(ends[t, 0], low), max(ends[t, 1], high)
+                d = np.float64(v - shift)
+                s[c] += d
+                q[c] += d * d
+                low[c] = v if v < low[c] else low[c]  # never NaN
+                high[c] = v if v > high[c] else high[c]
+        for c in range(C):
+            sums[t, 0] += s[c]
+            sums[t, 1] += q[c]
+            s[c] = q[c] = 0
 
 
 @jit
