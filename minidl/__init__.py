@@ -8,6 +8,7 @@ import numpy as _np
 from minidl import autograd, creation, cuda, functions, models, nn, optim
 from minidl.arguments import device
 from minidl.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from minidl.compiled import compile as compile  # not in __all__, nor are float, int and bool below
 from minidl.creation import *  # noqa: F403
 from minidl.functions import *  # noqa: F403
 from minidl.interop import load, save

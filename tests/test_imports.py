@@ -26,7 +26,7 @@ ORDER = [
         "elements",
         "tensor",
     ),
-    *("cuda", "functions", "creation", "nn", "optim", "models"),
+    *("cuda", "functions", "creation", "nn", "optim", "models", "compiled"),
     *("data", "interop", "study", "training", "bench", "cli", "__main__"),
 ]
 FILES = sorted(ROOT.rglob("*.py"))

@@ -21,6 +21,7 @@ class Work:
         classes: outputs; None for a block whose output is an image and that is timed without an optimiser.
         own: the name in minidl.models to use on minidl's side, or None for the network of this file on both.
         wanted: the least ratio to PyTorch's fastest eager mode.
+        compiled: whether minidl's side runs through `minidl.compile`.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Work:
     classes: int | None = 10
     own: str | None = None
     wanted: float = 1.0
+    compiled: bool = False
 
 
 def define(nn: Any, F: Any) -> SimpleNamespace:
@@ -160,6 +162,8 @@ WORKS: dict[str, Work] = {
                                own="resnet20", wanted=1.5),
     "resnet20-infer-1":   Work("ResNet-20, inference", lambda n: n.CifarResNet(3), CIFAR, 1, train=False,
                                own="resnet20", wanted=1.5),
+    "resnet20-compiled-1": Work("ResNet-20, inference, minidl.compile", lambda n: n.CifarResNet(3), CIFAR, 1,
+                               train=False, own="resnet20", wanted=1.5, compiled=True),
     "resnet20-plain":     Work("ResNet-20 as written for PyTorch, training", lambda n: n.CifarResNet(3), CIFAR, 128,
                                wanted=1.8),
 }

@@ -50,7 +50,7 @@ def minidl_side(work: Work, weights: dict[str, np.ndarray] | None = None) -> Sid
         model.load_state_dict({name: minidl.tensor(value) for name, value in weights.items()})
     images, target = data(work)
     x, t = (minidl.from_numpy(_channels_last(a) if a.ndim == 4 else a) for a in (images, target))
-    return _side("minidl", work, model, x, t, minidl, F)
+    return _side("minidl", work, model, x, t, minidl, F, minidl.compile if work.compiled else None)
 
 
 def _channels_last(x: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from minidl.kernels.deferred import Deferred, settled
+from minidl.kernels.tape import compute
 
 __all__ = ["Kernel", "array_type", "get_kernel", "kernel", "kernels_enabled", "list_kernels", "override", "overrides"]
 __all__ += ["use_kernels"]
@@ -74,7 +75,7 @@ class Kernel:
             for fits, function in overrides(self.name, device):
                 if fits(*args, **options):
                     return function(*args, **options)
-        return self.text(*args, **options)
+        return compute(self.text, args, options)
 
     def __repr__(self) -> str:
         return f"<kernel {self.name}>"

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl.kernels.tape import do, note
+
 __all__ = ["at_fork", "get_num_threads", "run", "run_over", "set_num_threads"]
 
 
@@ -89,6 +91,7 @@ def set_num_threads(num_threads: int) -> None:
 
 def run(kernel: Callable[..., None], tasks: int, *args: Any) -> None:
     """Do every task in range(tasks) once, on all threads that are free."""
+    note(run, kernel, tasks, *args)
     helpers, crew = min(_num_threads, tasks, MOST) - 1, _crew
     if helpers > 0 and crew.free.acquire(blocking=False):
         try:
@@ -102,7 +105,7 @@ def run(kernel: Callable[..., None], tasks: int, *args: Any) -> None:
 def run_over(numbers: int, kernel: Callable[..., None], tasks: int, *args: Any) -> None:
     """As `run` for a pass over so many numbers: on this thread alone where they are too few to wake another for."""
     if numbers < FEW:
-        kernel(0, tasks, ALONE, *args)
+        do(kernel, 0, tasks, ALONE, *args)
     else:
         run(kernel, tasks, *args)
 

@@ -10,6 +10,7 @@ from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.linear import matrix_product
+from minidl.kernels.tape import do
 
 __all__ = ["correlate", "fits", "input_gradient", "matrix", "weight_gradient"]
 
@@ -70,14 +71,22 @@ def matrix(weight):
     return np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(len(weight), -1)
 
 
+def finish_rows(y, bias, scale, low, *other):
+    """y = max(scale y + bias (+ other), low)."""
+    y *= scale
+    y += bias
+    for summand in other:
+        y += summand.reshape(y.shape)
+    np.maximum(y, low, out=y)
+
+
 def correlate(x, w, OC, bias, window, finish=()):
     """y (N, OH, OW, OC) for weights from `matrix`, with `finish` as for minidl.kernels.cpu.conv.forward."""
     y = matrix_product(windows(x, window), w.T)
     if finish:
-        scale, low, *other = finish
-        y = np.maximum(sum((o.reshape(y.shape) for o in other), y * scale + bias), low)
+        do(finish_rows, y, bias, *finish)
     elif bias is not None:
-        y += bias
+        do(np.add, y, bias, y)
     return y.reshape(len(x), *window.output, OC)
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from minidl.kernels.tape import contiguous
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -13,13 +15,13 @@ def floats(*arrays):
 
 def channels_last(x):
     """x (N, C, H, W) as a contiguous (N, H, W, C): a view where the memory is so already, else a copy."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    return contiguous(x.transpose(0, 2, 3, 1))
 
 
 def rows(x):
     """x (N, C) or (N, C, ...) as contiguous rows (m, C) of channels."""
     axes = (0, *range(2, x.ndim), 1)
-    return np.ascontiguousarray(x.transpose(axes)).reshape(-1, x.shape[1])
+    return contiguous(x.transpose(axes)).reshape(-1, x.shape[1])
 
 
 def unrows(r, x):
@@ -39,7 +41,7 @@ def in_one_order(*arrays):
     """
     if any(is_channels_last(a) for a in arrays):
         return [channels_last(a).transpose(0, 3, 1, 2) for a in arrays]
-    return [np.ascontiguousarray(a) for a in arrays]
+    return [contiguous(a) for a in arrays]
 
 
 def flat(x):

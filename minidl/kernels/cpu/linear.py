@@ -16,6 +16,7 @@ from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
+from minidl.kernels.tape import contiguous, do
 
 ROWS = 128  # of the result per task, at most: their part of A stays in the L2 cache
 FEW = 4  # rows, or terms, for which copying columns of b side by side takes longer than the products
@@ -182,24 +183,28 @@ def product_by_panels(a, b, a_rows, b_rows):
     operands += (b.reshape(-1), (N, 1)) if b_rows else (b.T.reshape(-1), (1, K))
     run = min(K, RUN, TERMS // count)
     threads.run_over(M * N * K // FLOPS, multiply, len(parts) * tasks, *operands, parts, K, rows, run, count)
-    return parts[0] if len(parts) == 1 else parts.sum(axis=0)
+    if len(parts) == 1:
+        return parts[0]
+    c = empty((M, N), a.dtype)
+    do(np.add.reduce, parts, 0, None, c)
+    return c
 
 
-def contiguous(w):
+def compact(w):
     """The matrix w, copied if neither it nor its transpose is contiguous."""
     return w if w.flags.forc else np.ascontiguousarray(w)
 
 
 def matrix(x):
     """x (..., K) as a contiguous matrix."""
-    return np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    return contiguous(x).reshape(-1, x.shape[-1])
 
 
 @override("linear_forward", "cpu", when=lambda x, weight, bias: floats(x, weight, bias))
 def linear_forward(x, weight, bias):
-    y = matrix_product(matrix(x), contiguous(weight).T)
+    y = matrix_product(matrix(x), compact(weight).T)
     if bias is not None:
-        y += bias
+        do(np.add, y, bias, y)
     return y.reshape(*x.shape[:-1], weight.shape[0]), (x, weight)
 
 
@@ -207,7 +212,7 @@ def linear_forward(x, weight, bias):
 def linear_backward(dy, saved, needs):
     x, weight = saved
     rows = matrix(dy)
-    dx = matrix_product(rows, contiguous(weight)).reshape(x.shape) if needs[0] else None
+    dx = matrix_product(rows, compact(weight)).reshape(x.shape) if needs[0] else None
     dweight = matrix_product(rows.T, matrix(x)) if needs[1] else None
     dbias = column_sums(rows) if needs[2] else None
     return dx, dweight, dbias
@@ -215,5 +220,5 @@ def linear_backward(dy, saved, needs):
 
 @override("matmul_forward", "cpu", when=lambda x, w: w.ndim == 2 and x.ndim >= 2 and floats(x, w))
 def matmul_forward(x, w):
-    y = matrix_product(matrix(x), contiguous(w))
+    y = matrix_product(matrix(x), compact(w))
     return y.reshape(*x.shape[:-1], math.prod(w.shape[1:])), (x, w)

@@ -12,6 +12,7 @@ from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.signs import GROUP, keep_signs, new_signs
 from minidl.kernels.deferred import Deferred
+from minidl.kernels.tape import contiguous
 
 
 @jit
@@ -240,5 +241,5 @@ def adaptive_avg_pool2d_forward(x, *, rows, columns):
 def adaptive_avg_pool2d_backward(dy, saved, needs):
     (N, C), H, W = dy.shape[:2], saved[0].shape[1], saved[1].shape[1]
     dx = empty((N, H * W, C), dy.dtype)
-    threads.run(spread_over_pixels, N, np.ascontiguousarray(dy).reshape(N, C), dx)
+    threads.run(spread_over_pixels, N, contiguous(dy).reshape(N, C), dx)
     return (dx.reshape(N, H, W, C).transpose(0, 3, 1, 2),)

@@ -1,8 +1,11 @@
 """Padding and indexing that keep channels last in memory, in buffers that were used before."""
 
+import numpy as np
+
 from minidl.kernels import override
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.layout import floats
+from minidl.kernels.tape import do
 
 
 def has_channels_last(x, shape):
@@ -21,7 +24,8 @@ def filled(shape, dtype, value):
 @override("pad_forward", "cpu", when=lambda x, *, widths, value=0: has_channels_last(x, widths))
 def pad_forward(x, *, widths, value=0):
     y = filled([extent + sum(width) for extent, width in zip(x.shape, widths, strict=True)], x.dtype, value)
-    y[tuple(slice(before, before + extent) for extent, (before, _) in zip(x.shape, widths, strict=True))] = x
+    inside = tuple(slice(before, before + extent) for extent, (before, _) in zip(x.shape, widths, strict=True))
+    do(np.copyto, y[inside], x)
     return y, (x.shape, widths)
 
 
