@@ -6,8 +6,9 @@ import pytest
 import minidl
 from minidl.kernels.cpu.linear import COLUMNS, FEW, LONG, ROWS, RUN, matrix_product
 
-SIZES = [(1, 1, 1), (1, 37, COLUMNS + 5), (FEW, 2 * RUN + 3, 19), (FEW + 1, RUN, 33), (130, RUN + 1, 70), (64, 600, 8)]
-SIZES += [(70, FEW, 45), (20, 300, 1100), (33, 3 * LONG + 7, 40), (ROWS + 72, 300, 330)]
+SIZES = [(1, 1, 1), (1, 37, COLUMNS + 5), (FEW, 2 * RUN + 3, 19), (FEW + 1, 7 * RUN, 33), (130, RUN + 1, 70)]
+SIZES += [(64, 600, 8), (70, FEW, 45), (20, 300, 1100), (33, 3 * LONG + 7, 40), (ROWS + 72, 300, 330)]
+SIZES += [(9, 2 * RUN, 70), (400, 700, 1), (33, 20, 50)]  # the last is left to NumPy
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])

@@ -16,14 +16,17 @@ from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
-from minidl.kernels.tape import contiguous, do
+from minidl.kernels.tape import compute, contiguous, do
 
 ROWS = 128  # of the result per task, at most: their part of A stays in the L2 cache
 FEW = 4  # rows, or terms, for which copying columns of b side by side takes longer than the products
+SMALL = 1 << 18  # products of numbers: up to here BLAS has one thread, as it should, and calling it takes less time
 COLUMNS = 1024  # of b at a time for a few rows
 RUN = 256  # terms that are added one after the other; longer sums are added up from runs
-SIDE = 4  # panels at a time; twice as many beside a transposed A, which is copied for each group of them
-PANELS = 32  # at a time of a b that is read once for a few rows: in pieces of pages, and what stays in the L2 cache
+SIDE = (
+    4  # panels at a time; twice as many where rows of b are read in pieces, or a transposed A is copied for each group
+)
+PANELS = 32  # at a time for at most as many rows, for which b is read once: in pieces of pages
 TERMS = 2048  # of all those panels
 TASKS = 8  # wanted
 LONG = 512  # terms of a sum that is worth parts
@@ -158,6 +161,8 @@ def matrix_product(a, b):
     (M, K), N = a.shape, b.shape[1]
     a_rows, b_rows = a.flags.c_contiguous, b.flags.c_contiguous
     if not (M <= FEW and a_rows or K <= FEW and b_rows):
+        if M * N * K <= SMALL and N > 1:
+            return compute(np.matmul, (a, b), {})
         return product_by_panels(a, b, a_rows, b_rows)
     c = empty((M, N), a.dtype)
     if not (M <= FEW and a_rows):
@@ -175,7 +180,7 @@ def product_by_panels(a, b, a_rows, b_rows):
     panels = -(-N * a.itemsize // (2 * VECTOR_BYTES))
     rows = min(ROWS, max(ROWS // 2, -(-M * panels // (8 * TASKS)) * 8))
     heights = -(-M // rows)
-    most = PANELS if b_rows and heights == 1 else SIDE if a_rows else 2 * SIDE
+    most = PANELS if b_rows and M <= PANELS else SIDE if a_rows and not b_rows else 2 * SIDE
     count = max(1, min(most, 2 * panels * heights // TASKS))
     tasks = -(-panels // count) * heights
     parts = empty((max(1, min(TASKS // tasks, K // LONG)), M, N), a.dtype)
