@@ -31,7 +31,7 @@ LAYERS = [
     (8, 64, 256, 56, 1, 1),
     (128, 32, 64, 14, 5, 1),
 ]
-LINEARS = [(128, 3136, 1024), (512, 512, 512)]  # rows, features in, out
+LINEARS = [(128, 3136, 1024), (512, 512, 512), (8, 4096, 4096), (1, 2048, 1000), (64, 64, 64)]  # rows, features in, out
 DIRECTIONS = ("forward", "input gradient", "weight gradient")
 
 

@@ -16,11 +16,10 @@ from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
-from minidl.kernels.tape import compute, contiguous, do
+from minidl.kernels.tape import contiguous, do
 
 ROWS = 128  # of the result per task, at most: their part of A stays in the L2 cache
 FEW = 4  # rows, or terms, for which copying columns of b side by side takes longer than the products
-SMALL = 1 << 18  # products of numbers: up to here BLAS has one thread, as it should, and calling it takes less time
 COLUMNS = 1024  # of b at a time for a few rows
 RUN = 256  # terms that are added one after the other; longer sums are added up from runs
 SIDE = (
@@ -161,8 +160,6 @@ def matrix_product(a, b):
     (M, K), N = a.shape, b.shape[1]
     a_rows, b_rows = a.flags.c_contiguous, b.flags.c_contiguous
     if not (M <= FEW and a_rows or K <= FEW and b_rows):
-        if M * N * K <= SMALL and N > 1:
-            return compute(np.matmul, (a, b), {})
         return product_by_panels(a, b, a_rows, b_rows)
     c = empty((M, N), a.dtype)
     if not (M <= FEW and a_rows):

@@ -18,16 +18,16 @@ from minidl.kernels.cpu.vectors import I64, Emitter, data, loop
 __all__ = ["product", "product_many", "special_product"]
 
 
-def micro_kernel(P, Q, vector=True, chains=1):
+def micro_kernel(P, Q, vector=True):
     """Make the intrinsic for P rows and Q vectors (or Q single numbers) of C.
 
-    The terms of each sum are dealt out to so many chains, which are added at the end.
+    Each sum is one chain of fma, in order: what the compiler makes of sums that it may reorder differs between callers.
     """
 
     @intrinsic
     def kernel(typingctx, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate):
         def codegen(context, builder, signature, args):
-            return emit(context, builder, signature, args, P, Q, vector, chains)
+            return emit(context, builder, signature, args, P, Q, vector)
 
         n = types.intp
         return types.void(a, n, n, n, n, b, n, n, n, c, n, n, n, n, n), codegen
@@ -35,7 +35,7 @@ def micro_kernel(P, Q, vector=True, chains=1):
     return kernel
 
 
-def emit(context, builder, signature, args, P, Q, vector, chains):
+def emit(context, builder, signature, args, P, Q, vector):
     a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate = args
     emitter = Emitter(builder, context.get_value_type(signature.args[0].dtype), None if vector else 1)
     fma, columns = emitter.fma(), [I64(q * emitter.lanes) for q in range(Q)]
@@ -43,29 +43,18 @@ def emit(context, builder, signature, args, P, Q, vector, chains):
     rows = [builder.gep(c, [builder.mul(I64(p), ldc)]) for p in range(P)]
     a_rows = [builder.mul(I64(p), rs) for p in range(P)]
 
-    def add_terms(count):
-        """A step of the inner loop: one term each for the first `count` chains."""
-
-        def step(_, values):
-            a_k, b_k, *sums = values
-            for chain in range(count):
-                vectors = [emitter.load(b_k, column) for column in columns]
-                for p in range(P):
-                    a_p = emitter.splat(builder.load(builder.gep(a_k, [a_rows[p]])))
-                    for q in range(Q):
-                        place = (chain * P + p) * Q + q
-                        sums[place] = builder.call(fma, [a_p, vectors[q], sums[place]])
-                a_k, b_k = builder.gep(a_k, [cs]), builder.gep(b_k, [ldb])
-            return [a_k, b_k, *sums]
-
-        return step
+    def add_terms(_, values):
+        a_k, b_k, *sums = values
+        vectors, new = [emitter.load(b_k, column) for column in columns], []
+        for p in range(P):
+            a_p = emitter.splat(builder.load(builder.gep(a_k, [a_rows[p]])))
+            new += [builder.call(fma, [a_p, vectors[q], sums[p * Q + q]]) for q in range(Q)]
+        return [builder.gep(a_k, [cs]), builder.gep(b_k, [ldb]), *new]
 
     def add_run(_, values):
-        a_r, b_r, *sums = values
-        inner = loop(builder, builder.udiv(K, I64(chains)), values, add_terms(chains))
-        if chains > 1:
-            inner = loop(builder, builder.urem(K, I64(chains)), inner, add_terms(1))
-        return [builder.gep(a_r, [as_]), builder.gep(b_r, [bs]), *inner[2:]]
+        a_r, b_r = values[:2]
+        _, _, *sums = loop(builder, K, values, add_terms)
+        return [builder.gep(a_r, [as_]), builder.gep(b_r, [bs]), *sums]
 
     entry = builder.block
     with builder.if_then(builder.icmp_signed("!=", accumulate, I64(0))):
@@ -74,13 +63,9 @@ def emit(context, builder, signature, args, P, Q, vector, chains):
     for phi, value in zip(start, before, strict=True):
         phi.add_incoming(emitter.zero, entry)
         phi.add_incoming(value, reload)
-    start += [emitter.zero] * (P * Q * (chains - 1))
     _, _, *sums = loop(builder, R, [a, b, *start], add_run)
     for place in range(P * Q):
-        total = sums[place]
-        for chain in range(1, chains):
-            total = builder.fadd(total, sums[chain * P * Q + place])
-        emitter.store(total, rows[place // Q], columns[place % Q])
+        emitter.store(sums[place], rows[place // Q], columns[place % Q])
     return context.get_dummy_value()
 
 
@@ -91,7 +76,7 @@ WIDE = 4 if VECTOR_BYTES == 32 else 8  # rows of two vectors (AVX2 has 16 regist
 wide = micro_kernel(WIDE, 2)
 half = micro_kernel(WIDE // 2, 2)
 tall = micro_kernel(TALL, 1)
-vector = micro_kernel(1, 1, chains=4)
+vector = micro_kernel(1, 1)
 single = micro_kernel(1, 1, vector=False)
 
 
