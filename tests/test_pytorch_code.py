@@ -246,8 +246,8 @@ def compare(ours, theirs, tolerance):
     for key, value in theirs.items():
         assert ours[key].shape == value.shape
         # a bias before batch norm has the gradient 0: what is computed is rounding of sums of larger numbers
-        # (in float32 PyTorch's own is then up to 3e-6 of the largest gradient, above 5e-4 of a thousandth of that)
-        scale = max(np.abs(value).max(), 3e-3 * largest if key.startswith("gradient") else 0)
+        # (in float32 up to 3.4e-6 of the largest gradient in MobileNetV3, in PyTorch and here; 5e-6 are allowed)
+        scale = max(np.abs(value).max(), 1e-2 * largest if key.startswith("gradient") else 0)
         np.testing.assert_allclose(ours[key], value, rtol=0, atol=tolerance * scale, err_msg=key)
 
 
