@@ -154,6 +154,23 @@ def test_importing_compiles_nothing_and_draws_nothing():
     assert result.stdout.strip() == "[]"
 
 
+def test_code_compiled_anew_and_from_the_cache_computes_the_same_bits(tmp_path):
+    """Else a run that is resumed in another process would end elsewhere."""
+    code = "import sys; sys.path.insert(0, 'tests/kernels'); import test_threads as t; t.write_gradients(sys.argv[1])"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    written = []
+    for name in ("anew", "cached"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True, env=environment)
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
+
+
+def write_gradients(path):
+    with open(path, "wb") as file:
+        for g in gradients(0):
+            file.write(np.asarray(g).tobytes())
+
+
 @pytest.mark.parametrize("width", ["16", "32"])
 def test_narrower_vectors_compute_the_same(width, tmp_path):
     """What hosts with SSE, NEON (16 bytes) or AVX2 (32) run, from the same sources."""

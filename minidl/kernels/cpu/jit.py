@@ -16,7 +16,7 @@ import llvmlite.binding
 import numba
 from numba.core import config, types
 
-__all__ = ["VECTOR_BYTES", "cache_folder", "jit"]
+__all__ = ["VECTOR_BYTES", "cache_folder", "for_any_number", "jit"]
 
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}  # never nnan or ninf: a diverging run must show NaN
 

@@ -143,16 +143,13 @@ def multiply_few_terms(start, stop, crew, a, b, c):
     """C (M, N) = A (M, K) B (K, N) for few terms and rows start..stop of A, each written once."""
     if crew:
         return share_out(job_of(start, stop), crew)
+    zero = c.dtype.type(0)
     for p in range(start, stop):
         row = c[p]
         for k in range(len(b)):
             factor, there = a[p, k], b[k]
-            if k == 0:
-                for q in range(len(row)):
-                    row[q] = factor * there[q]
-            else:
-                for q in range(len(row)):
-                    row[q] += factor * there[q]
+            for q in range(len(row)):
+                row[q] = factor * there[q] + (row[q] if k > 0 else zero)
 
 
 def matrix_product(a, b):
