@@ -72,53 +72,92 @@ def emit(context, builder, signature, args, P, Q, vector):
 # Rows of C at a time: 8 or more sums in flight hide the latency of fma, and all must fit into the registers.
 TALL = 8  # rows of one vector
 WIDE = 4 if VECTOR_BYTES == 32 else 8  # rows of two vectors (AVX2 has 16 registers, AVX-512 and NEON 32)
+ODD = 9  # rows of a last piece that leave none over: a row of 3 taps of 3 colours
 
-wide = micro_kernel(WIDE, 2)
-half = micro_kernel(WIDE // 2, 2)
-tall = micro_kernel(TALL, 1)
+wide, tall = micro_kernel(WIDE, 2), micro_kernel(TALL, 1)
+odd_wide, odd_tall = micro_kernel(ODD if WIDE == TALL else WIDE, 2), micro_kernel(ODD, 1)
+four_wide, four = micro_kernel(4, 2), micro_kernel(4, 1)
+three_wide, three = micro_kernel(3, 2), micro_kernel(3, 1)
 vector = micro_kernel(1, 1)
 single = micro_kernel(1, 1, vector=False)
 
 
 @jit
 def special_product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate):
-    """C (M, N) (+)= A B for flat arrays a, b, c from their offsets ia, ib, ic on; R, K >= 1.
+    """As `product` for whole vectors, N a multiple of them, and M mostly one of 8.
 
     Compiled for the constants among its arguments: that pays where K is small.
     """
     lanes = VECTOR_BYTES // a.itemsize
     q = 0
     while q < N:
-        left = N - q
-        if left >= 2 * lanes:
-            p = 0
+        p = 0
+        if N - q >= 2 * lanes:
             while p + WIDE <= M:
                 wide(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
                 p += WIDE
-            if p + WIDE // 2 <= M:
-                half(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
-                p += WIDE // 2
-            while p < M:
-                for s in range(q, q + 2 * lanes, lanes):
-                    vector(a, ia + p * rs, rs, as_, cs, b, ib + s, bs, ldb, c, ic + p * ldc + s, ldc, R, K, accumulate)
-                p += 1
-            q += 2 * lanes
-        elif left >= lanes:
-            p = 0
+        else:
             while p + TALL <= M:
                 tall(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
                 p += TALL
-            while p < M:
-                vector(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
+        last = min(N, q + 2 * lanes)
+        while p < M:
+            for s in range(q, last, lanes):
+                vector(a, ia + p * rs, rs, as_, cs, b, ib + s, bs, ldb, c, ic + p * ldc + s, ldc, R, K, accumulate)
+            p += 1
+        q = last
+
+
+@for_any_number
+@jit
+def product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate):
+    """C (M, N) (+)= A B for flat arrays a, b, c from their offsets ia, ib, ic on; R, K >= 1.
+
+    Compiled once for all callers.
+    """
+    lanes = VECTOR_BYTES // a.itemsize
+    q = 0
+    while q < N:
+        left, p = N - q, 0
+        while p < M:
+            rows, pa, pb, pc = M - p, ia + p * rs, ib + q, ic + p * ldc + q
+            if left >= 2 * lanes:
+                if rows == ODD and WIDE == TALL:
+                    odd_wide(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += ODD
+                elif rows >= WIDE:
+                    wide(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += WIDE
+                elif rows >= 4:
+                    four_wide(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += 4
+                elif rows == 3:
+                    three_wide(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += 3
+                else:
+                    vector(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    vector(a, pa, rs, as_, cs, b, pb + lanes, bs, ldb, c, pc + lanes, ldc, R, K, accumulate)
+                    p += 1
+            elif left >= lanes:
+                if rows == ODD:
+                    odd_tall(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += ODD
+                elif rows >= TALL:
+                    tall(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += TALL
+                elif rows >= 4:
+                    four(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += 4
+                elif rows == 3:
+                    three(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += 3
+                else:
+                    vector(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
+                    p += 1
+            else:
+                single(a, pa, rs, as_, cs, b, pb, bs, ldb, c, pc, ldc, R, K, accumulate)
                 p += 1
-            q += lanes
-        else:
-            for p in range(M):
-                single(a, ia + p * rs, rs, as_, cs, b, ib + q, bs, ldb, c, ic + p * ldc + q, ldc, R, K, accumulate)
-            q += 1
-
-
-product = for_any_number(jit(special_product.py_func))  # compiled once for all callers
+        q += 2 * lanes if left >= 2 * lanes else lanes if left >= lanes else 1
 
 
 @jit
