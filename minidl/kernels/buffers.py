@@ -95,8 +95,8 @@ def release(limit):
 
 def owner(x):
     """What owns the memory of an array: an array (perhaps itself), a Block, or whatever else lends it."""
-    while isinstance(x, np.ndarray) and x.base is not None:
-        x = x.base
+    while (base := getattr(x, "base", x)) is not x and base is not None:  # what as_strided puts between has one, too
+        x = base
     return x
 
 
