@@ -31,7 +31,6 @@ MOST = 1024  # helpers
 MAILBOX = 128  # bytes of a mailbox: two cache lines, so that no two helpers share one
 HELPERS = 0  # the first number before all mailboxes: how many of them count
 ASLEEP, IDLE, OFFERED, TAKEN = range(4)  # states of a helper: the first number in its mailbox
-ALONE = 0  # no crew
 _num_threads = _available()
 
 
@@ -69,7 +68,7 @@ def help_out(mailbox: int, bed: threading.Lock) -> None:
         serve(mailbox, LOOKS)
 
 
-_crew = Crew()
+_crew, _alone = Crew(), Crew()  # no helper is ever called to the second
 
 
 def get_num_threads() -> int:
@@ -99,13 +98,13 @@ def run(kernel: Callable[..., None], tasks: int, *args: Any) -> None:
         finally:
             crew.free.release()
     else:
-        kernel(0, tasks, ALONE, *args)
+        kernel(0, tasks, _alone.address, *args)
 
 
 def run_over(numbers: int, kernel: Callable[..., None], tasks: int, *args: Any) -> None:
     """As `run` for a pass over so many numbers: on this thread alone where they are too few to wake another for."""
     if numbers < FEW:
-        do(kernel, 0, tasks, ALONE, *args)
+        do(kernel, 0, tasks, _alone.address, *args)
     else:
         run(kernel, tasks, *args)
 

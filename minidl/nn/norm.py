@@ -75,9 +75,16 @@ def batch_norm(
 
 
 def update_running(running: Any, new: np.ndarray, momentum: float) -> None:
-    unwrap(running)[...] = (1 - momentum) * unwrap(running) + momentum * new
-    if isinstance(running, TensorBase):
-        running.memory.changes += 1
+    array = changed(running)
+    array *= 1 - momentum
+    array += momentum * new
+
+
+def changed(buffer: Any) -> np.ndarray:
+    """The array of a buffer that is about to change in place."""
+    if isinstance(buffer, TensorBase):
+        buffer.memory.changes += 1
+    return unwrap(buffer)
 
 
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -193,7 +200,7 @@ class _BatchNorm(Module):
         use_batch = self.training or not self.track_running_stats
         mean, var, momentum = self.running_mean, self.running_var, 0.0
         if self.training and self.track_running_stats:
-            self.num_batches_tracked.add_(1)
+            changed(self.num_batches_tracked)[...] += 1
             momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
         return batch_norm(x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
 

@@ -39,7 +39,7 @@ class Distribution:
         from minidl.kernels.cpu.sums import join
 
         x = np.ascontiguousarray(rows, None if rows.dtype == np.float64 else np.float32)
-        C, (_, (joined,)) = x.shape[1], join(x)
+        C, joined = x.shape[1], join(x)
         sample = x[:: max(1, -(-x.size // COUNTED))]
         shift = sample.dtype.type(sample.mean(dtype=np.float64))
         shift = shift if np.isfinite(shift) else sample.dtype.type(0)

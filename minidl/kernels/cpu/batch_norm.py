@@ -17,18 +17,32 @@ from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats, is_channels_last, rows, unrows
 from minidl.kernels.cpu.signs import cut, keep_signs, new_signs, signs_of
-from minidl.kernels.cpu.sums import BLOCKS, RUN, SPAN, join, sum_rows, sums_over_rows
+from minidl.kernels.cpu.sums import BLOCKS, RUN, SPAN, add_up, join, repeated, sum_rows
 from minidl.kernels.deferred import Deferred, settled
 
 
 @jit
-def moments(start, stop, crew, x, shift, sums, squares):
-    """Σ (x - shift) and Σ (x - shift)² for blocks start..stop; a shift near the mean keeps the difference exact."""
+def moments(start, stop, crew, x, gamma, eps, sums, found):
+    """found (4, C) = mean, var, 1 / √(var + ε) and gamma times it, from two sums for each of the blocks start..stop.
+
+    They are Σ (x - shift) and Σ (x - shift)²; a shift near the mean, the first x, keeps the difference exact.
+    """
     if crew:
-        return share_out(job_of(start, stop), crew)
+        share_out(job_of(start, stop), crew)
+        C = len(gamma)
+        total, m = add_up(sums, C), x.size // C
+        for c in range(C):
+            mean = total[0, c] / m
+            var = total[1, c] / m - mean**2
+            var = 0 if var < 0 else var  # NaN passes
+            inv_std = 1 / np.sqrt(var + eps)
+            found[0, c], found[1, c], found[2, c], found[3, c] = x[0, c] + mean, var, inv_std, gamma[c] * inv_std
+        return
     m, C = x.shape
-    s, q, flat = np.zeros(C, x.dtype), np.zeros(C, x.dtype), x.reshape(-1)
+    s, q, flat, shift = np.empty(C, x.dtype), np.empty(C, x.dtype), x.reshape(-1), repeated(x[0, : len(gamma)], C)
     for t in range(start, stop):
+        for c in range(C):
+            sums[0, t, c] = sums[1, t, c] = 0
         for first in range(m * t // BLOCKS, m * (t + 1) // BLOCKS, RUN):
             last = min(first + RUN, m * (t + 1) // BLOCKS)
             for c in range(0, C - SPAN + 1, SPAN):
@@ -40,8 +54,8 @@ def moments(start, stop, crew, x, shift, sums, squares):
                     s[c] += d
                     q[c] += d * d
             for c in range(C):
-                sums[t, c] += s[c]
-                squares[t, c] += q[c]
+                sums[0, t, c] += s[c]
+                sums[1, t, c] += q[c]
 
 
 @jit
@@ -50,7 +64,7 @@ def scale_and_shift(start, stop, crew, x, mean, scale, beta, low, y, signs):
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
-    flat = y.reshape(-1)
+    flat, mean, scale, beta = y.reshape(-1), repeated(mean, C), repeated(scale, C), repeated(beta, C)
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):
             v = (x[i, c] - mean[c]) * scale[c] + beta[c]
@@ -65,7 +79,7 @@ def scale_shift_and_add(start, stop, crew, x, mean, scale, beta, low, y, signs, 
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
-    flat = y.reshape(-1)
+    flat, mean, scale, beta = y.reshape(-1), repeated(mean, C), repeated(scale, C), repeated(beta, C)
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         for c in range(C):
             v = (x[i, c] - mean[c]) * scale[c] + beta[c] + other[i, c]
@@ -75,13 +89,31 @@ def scale_shift_and_add(start, stop, crew, x, mean, scale, beta, low, y, signs, 
 
 
 @jit
-def gradient_sums(start, stop, crew, x, mean, dbeta, dcentred, dy, signs):
-    """dbeta = Σ dy and Σ dy (x - mean) for blocks start..stop; with signs, only the dy that they let pass count."""
+def gradient_sums(start, stop, crew, x, mean, inv_std, gamma, dy, signs, sums, found):
+    """found (5, C) = dgamma, dbeta, and the factors of dy, of x - mean, and of 1 in dx.
+
+    They come from Σ dy and Σ dy (x - mean) of the blocks start..stop; with signs, only the dy that they let pass count.
+    """
     if crew:
-        return share_out(job_of(start, stop), crew)
+        share_out(job_of(start, stop), crew)
+        C = len(gamma)
+        total, m = add_up(sums, C), x.size // C
+        for c in range(C):
+            dbeta, dcentred, inv = total[0, c], total[1, c], np.float64(inv_std[c])
+            # fmt: off
+            dgamma = dcentred * inv
+            dvar   = gamma[c] * dcentred * -0.5 * inv**3
+            dmean  = gamma[c] * dbeta * -inv
+            # fmt: on
+            found[0, c], found[1, c] = dgamma, dbeta
+            found[2, c], found[3, c], found[4, c] = gamma[c] * inv, dvar * 2 / m, dmean / m
+        return
     m, C = x.shape
-    s, q, flat_x, flat_dy = np.zeros(C, x.dtype), np.zeros(C, x.dtype), x.reshape(-1), dy.reshape(-1)
+    s, q, mean = np.empty(C, x.dtype), np.empty(C, x.dtype), repeated(mean, C)
+    flat_x, flat_dy = x.reshape(-1), dy.reshape(-1)
     for t in range(start, stop):
+        for c in range(C):
+            sums[0, t, c] = sums[1, t, c] = 0
         for first in range(m * t // BLOCKS, m * (t + 1) // BLOCKS, RUN):
             last = min(first + RUN, m * (t + 1) // BLOCKS)
             for c in range(0, C - SPAN + 1, SPAN):
@@ -95,17 +127,18 @@ def gradient_sums(start, stop, crew, x, mean, dbeta, dcentred, dy, signs):
                     s[c] += dy[i, c]
                     q[c] += dy[i, c] * (x[i, c] - mean[c])
             for c in range(C):
-                dbeta[t, c] += s[c]
-                dcentred[t, c] += q[c]
+                sums[0, t, c] += s[c]
+                sums[1, t, c] += q[c]
 
 
 @jit
-def input_gradient(start, stop, crew, x, mean, by_dy, by_centred, constant, dx, dy, signs):
-    """dx = by_dy dy + by_centred (x - mean) + constant for blocks start..stop, dy as in `gradient_sums`."""
+def input_gradient(start, stop, crew, x, mean, factors, dy, signs, dx):
+    """dx = factors[2] dy + factors[3] (x - mean) + factors[4] for blocks start..stop, dy as in `gradient_sums`."""
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
-    passed, flat = np.empty(C, x.dtype), dy.reshape(-1)
+    passed, flat, mean = np.empty(C, x.dtype), dy.reshape(-1), repeated(mean, C)
+    by_dy, by_centred, constant = repeated(factors[2], C), repeated(factors[3], C), repeated(factors[4], C)
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
         if signs.size:
             cut(flat, i * C, C, signs, passed)
@@ -117,23 +150,17 @@ def input_gradient(start, stop, crew, x, mean, by_dy, by_centred, constant, dx, 
 NONE = np.empty(0, np.uint16)  # no signs
 
 
-def kept(v, x):
-    """v (C,) in the dtype of x and in the shape of its channel axis, as the text keeps mean and var."""
-    return v.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 2))[None]
-
-
 # --- forward ------------------------------------------------------------------------------------------------------
 
 
 def normalize(x, mean, scale, beta, other=None, low=-np.inf):
     """max((x - mean) scale + beta + other, low) for x, other (N, C, ...) and mean, scale, beta (C,)."""
     r = rows(x)
-    y = empty_like(r)
-    arrays = [r, mean, scale, beta, y] + ([] if other is None else [rows(other)])
-    _, (r_, mean, scale, beta, y_, *other_) = join(*arrays)
-    kernel = scale_shift_and_add if other_ else scale_and_shift
-    signs = new_signs(y) if low == 0 and y_.shape[1] % SPAN == 0 else NONE
-    threads.run_over(x.size, kernel, BLOCKS, r_, mean, scale, beta, x.dtype.type(low), y_, signs, *other_)
+    y, joined = empty_like(r), join(r)
+    out = y.reshape(joined.shape)
+    kernel, others = (scale_and_shift, ()) if other is None else (scale_shift_and_add, (join(rows(other)),))
+    signs = new_signs(y) if low == 0 and out.shape[1] % SPAN == 0 else NONE
+    threads.run_over(x.size, kernel, BLOCKS, joined, mean, scale, beta, x.dtype.type(low), out, signs, *others)
     return unrows(y, x)
 
 
@@ -146,13 +173,12 @@ def deferred(x, mean, scale, beta):
 @override("batch_norm_forward", "cpu", when=lambda x, gamma, beta, **_: floats(x, gamma, beta))
 def batch_norm_forward(x, gamma, beta, *, eps):
     r = rows(x)
-    m, shift = len(r), r[0].copy()
-    total, squares = sums_over_rows(moments, r, shift)
-    mean = shift + total / m
-    var = np.maximum(squares / m - (total / m) ** 2, 0)
-    inv_std = 1 / np.sqrt(var + eps)
-    y = deferred(x, mean.astype(x.dtype), (gamma * inv_std).astype(x.dtype), np.array(beta))
-    return y, (x, gamma, kept(mean, x), kept(var, x), kept(inv_std, x))
+    joined, found = join(r, SPAN), np.empty((4, r.shape[1]), x.dtype)
+    sums = np.empty((2, BLOCKS, joined.shape[1]))
+    threads.run_over(x.size, moments, BLOCKS, joined, np.ascontiguousarray(gamma), float(eps), sums, found)
+    y = deferred(x, found[0], found[3], np.array(beta))
+    mean, var, inv_std, _ = found.reshape(4, 1, -1, *(1,) * (x.ndim - 2))
+    return y, (x, gamma, mean, var, inv_std)
 
 
 @override("batch_norm_inference_forward", "cpu", when=lambda x, *params, **_: floats(x, *params))
@@ -214,22 +240,18 @@ def add_at_once(x, y):
 def gradients(dy, saved, needs, signs=NONE):
     """(dx, dgamma, dbeta) for dy, cut where the signs say so."""
     x, gamma, mean, _, inv_std = saved
-    r, mean, dy = rows(x), mean.reshape(-1), rows(dy)
-    dbeta, dcentred = sums_over_rows(gradient_sums, r, mean, dy, signs)
-    m, inv_std = len(r), inv_std.reshape(-1).astype(np.float64)
-    # fmt: off
-    dgamma = dcentred * inv_std
-    dvar   = gamma * dcentred * -0.5 * inv_std**3
-    dmean  = gamma * dbeta * -inv_std
-    # fmt: on
+    r, d, mean = rows(x), rows(dy), mean.reshape(-1)
+    joined, found = join(r, SPAN), np.empty((5, r.shape[1]), x.dtype)
+    sums, parameters = np.empty((2, BLOCKS, joined.shape[1])), (inv_std.reshape(-1), np.ascontiguousarray(gamma))
+    inputs = joined, mean, *parameters, d.reshape(joined.shape), signs
+    threads.run_over(x.size, gradient_sums, BLOCKS, *inputs, sums, found)
     dx = None
     if needs[0]:
-        dx = empty_like(r)
-        coefficients = [v.astype(x.dtype) for v in (gamma * inv_std, dvar * 2 / m, dmean / m)]
-        _, joined = join(r, mean, *coefficients, dx, dy)
-        threads.run_over(x.size, input_gradient, BLOCKS, *joined, signs)
-        dx = unrows(dx, x)
-    return dx, dgamma.astype(x.dtype) if needs[1] else None, dbeta.astype(x.dtype) if needs[2] else None
+        joined, y = join(r), empty_like(r)
+        out = y.reshape(joined.shape)
+        threads.run_over(x.size, input_gradient, BLOCKS, joined, mean, found, d.reshape(joined.shape), signs, out)
+        dx = unrows(y, x)
+    return dx, found[0] if needs[1] else None, found[1] if needs[2] else None
 
 
 @override("batch_norm_backward", "cpu", when=lambda dy, saved, needs: floats(dy, *saved[:2]))
@@ -244,7 +266,7 @@ def comes_with_signs(dy, saved, needs):
     d, positive = dy.sources
     if signs_of(positive, d) is None or not (d.ndim == 2 or is_channels_last(positive)):
         return False
-    return join(rows(d))[1][0].shape[1] % SPAN == 0  # and so are narrower rows
+    return join(rows(d)).shape[1] % SPAN == 0  # and so are narrower rows
 
 
 @override("batch_norm_backward", "deferred", when=comes_with_signs)

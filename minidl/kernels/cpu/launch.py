@@ -5,10 +5,10 @@ A kernel k(start, stop, crew, ...) does the tasks start..stop, and begins with
     if crew:
         return share_out(job_of(start, stop), crew)
 
-`crew` is 0, or the address of the helpers' mailboxes (minidl.kernels.threads): then the caller writes a *job* on its
-stack (how many tasks are taken, and the kernel's arguments) and offers it to the helpers that are awake, and all of
-them, caller included, take chunks of tasks and call the kernel for them, now without a crew, until none is left. Nobody
-waits for a helper that did not come.
+From outside, `crew` is the address of the helpers' mailboxes (minidl.kernels.threads), of whom there may be none: the
+caller writes a *job* on its stack (how many tasks are taken, and the kernel's arguments) and offers it to the helpers
+that are awake, and all of them, caller included, take chunks of tasks and call the kernel for them, now with crew = 0,
+until none is left. Nobody waits for a helper that did not come. What follows `share_out` is done once, after all tasks.
 """
 
 from llvmlite import ir
@@ -148,7 +148,7 @@ def share_out(job, crew):
     function, place = job
     helpers = look(crew + HELPERS)
     tasks = look(place + 8 * STOP) - look(place + 8 * NEXT)
-    put(place + 8 * CHUNK, max(1, tasks // (CHUNKS * (helpers + 1))))
+    put(place + 8 * CHUNK, max(1, tasks // (CHUNKS * (helpers + 1) if helpers else 1)))
     for mailbox in range(crew + MAILBOX, crew + MAILBOX * (helpers + 1), MAILBOX):
         if look(mailbox + STATE) == IDLE:
             put(mailbox + FUNCTION, function)

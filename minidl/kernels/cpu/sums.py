@@ -4,6 +4,7 @@ Each of a fixed number of blocks of rows has a partial sum of its own.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numba import types
@@ -15,7 +16,7 @@ from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.signs import GROUP, passed
 from minidl.kernels.cpu.vectors import I64, Emitter, Vector, data, loop
 
-__all__ = ["BLOCKS", "RUN", "SPAN", "column_sums", "join", "sum_rows", "sums_over_rows"]
+__all__ = ["BLOCKS", "RUN", "SPAN", "add_up", "column_sums", "join", "repeated", "sum_rows"]
 
 BLOCKS = 64  # partial sums
 RUN = 32  # rows that are summed in the dtype of x before they are added in float64
@@ -23,23 +24,39 @@ JOINED = 256  # numbers in a row: narrower ones are joined, so that the inner lo
 SPAN = 2 * GROUP  # channels whose sums stay in registers while rows pass
 
 
-def join(*arrays, width=JOINED):
-    """Rows (m, C) as fewer rows of `repeats` times as many channels, and parameters (C,) repeated to that length.
-
-    Rows get about `width` numbers, a multiple of SPAN if m allows it.
-    """
-    m, C = arrays[0].shape
+@lru_cache(4096)
+def row_width(m, C, width):
+    """Numbers in a row when rows (m, C) are joined to longer ones: about `width`, a multiple of SPAN if m allows it."""
     unit = SPAN // math.gcd(C, SPAN)
     choices = [*range(max(1, width // C // unit) * unit, 0, -unit), *range(min(m, width // C), 1, -1)]
-    repeats = next((r for r in choices if m % r == 0), 1)
-    return repeats, [a.reshape(m // repeats, repeats * C) if a.ndim == 2 else repeated(a, repeats) for a in arrays]
+    return C * next((r for r in choices if m % r == 0), 1)
 
 
-def repeated(v, repeats):
-    """v (C,) so many times (np.tile takes longer than the kernels of a small layer)."""
-    copies = np.empty((repeats, len(v)), v.dtype)
-    copies[:] = v
-    return copies.reshape(-1)
+def join(x, width=JOINED):
+    """Rows (m, C) as fewer and longer ones."""
+    return x.reshape(-1, row_width(*x.shape, width))
+
+
+@jit
+def repeated(v, width):
+    """v (C,) beside itself until it is as long as a joined row."""
+    wide = np.empty(width, v.dtype)
+    for first in range(0, width, len(v)):
+        for c in range(len(v)):
+            wide[first + c] = v[c]
+    return wide
+
+
+@jit
+def add_up(sums, C):
+    """The sums (k, C) over blocks and joined rows of partial sums (k, BLOCKS, width)."""
+    total = np.zeros((len(sums), C))
+    for k in range(len(sums)):
+        for t in range(sums.shape[1]):
+            for first in range(0, sums.shape[2], C):
+                for c in range(C):
+                    total[k, c] += sums[k, t, first + c]
+    return total
 
 
 @intrinsic
@@ -82,34 +99,31 @@ def sum_rows(typingctx, x, mean, dy, signs, i, rows, C, c, s, q):
     return types.void(x, mean, dy, signs, n, n, n, n, s, q), codegen
 
 
-def sums_over_rows(kernel, x, mean, dy=None, *signs):
-    """Run a summing kernel over rows x, and dy if there is one; the two sums (C,) in float64."""
-    repeats, (x, mean, *joined) = join(x, mean, *([] if dy is None else [dy]), width=SPAN)
-    first, second = np.zeros((2, BLOCKS, x.shape[1]))
-    threads.run_over(x.size, kernel, BLOCKS, x, mean, first, second, *joined, *signs)
-    return (s.reshape(BLOCKS * repeats, -1).sum(axis=0) for s in (first, second))
-
-
 @jit
-def totals(start, stop, crew, x, sums):
-    """Σ x for blocks start..stop."""
+def totals(start, stop, crew, x, sums, y):
+    """y = Σ x, from the sums of blocks start..stop."""
     if crew:
-        return share_out(job_of(start, stop), crew)
+        share_out(job_of(start, stop), crew)
+        total = add_up(sums, len(y))
+        for c in range(len(y)):
+            y[c] = total[0, c]
+        return
     m, C = x.shape
     s = np.empty(C, x.dtype)
     for t in range(start, stop):
+        for c in range(C):
+            sums[0, t, c] = 0
         for first in range(m * t // BLOCKS, m * (t + 1) // BLOCKS, RUN):
             s[:] = 0
             for i in range(first, min(first + RUN, m * (t + 1) // BLOCKS)):
                 for c in range(C):
                     s[c] += x[i, c]
             for c in range(C):
-                sums[t, c] += s[c]
+                sums[0, t, c] += s[c]
 
 
 def column_sums(x):
     """Σ over the rows of x (m, C), in the dtype of x."""
-    repeats, (joined,) = join(x)
-    sums = np.zeros((BLOCKS, joined.shape[1]))
-    threads.run_over(x.size, totals, BLOCKS, joined, sums)
-    return sums.reshape(BLOCKS * repeats, -1).sum(axis=0).astype(x.dtype)
+    joined, y = join(x), np.empty(x.shape[1], x.dtype)
+    threads.run_over(x.size, totals, BLOCKS, joined, np.empty((1, BLOCKS, joined.shape[1])), y)
+    return y
