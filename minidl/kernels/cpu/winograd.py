@@ -35,7 +35,8 @@ LANES = VECTOR_BYTES // 4
 PANEL = 2 * LANES  # output channels that the micro-kernel takes at a time
 OUTSIDE = -(1 << 40)  # offset of a row or column outside of the image: any sum with it is negative
 BLOCK_BYTES = 320 << 10  # of all planes of a block of tiles in `forward`: they stay in the L2 cache
-BLOCK = 64  # tiles of a block in `weight_gradient`
+BLOCK = 32  # tiles of a block in `weight_gradient`; twice as many for many channels
+MANY_CHANNELS = 128  # whose sums are read and written less often in larger blocks
 PARTS = 8  # partial weight gradients, a fixed number so that sums do not depend on the number of threads
 PART_BYTES = 16 << 20  # that all of them together may take
 WIDE = 64  # output channels of a task of the weight gradient
@@ -312,9 +313,10 @@ def conv2d_dweight(x, dy, K, top, left):
     """The weight gradient (OC, C, K, K) for x (N, H, W, C) and dy (N, OH, OW, OC)."""
     (N, OH, OW, OC), C = dy.shape, x.shape[3]
     (size, tiles), wide = tiles_of(K, N, OH, OW), min(WIDE, OC)
-    T, runs = max(1, min(PARTS, tiles // BLOCK, PART_BYTES // (36 * C * OC * x.itemsize))), -(-OC // wide)
+    block, runs = BLOCK if C <= MANY_CHANNELS else 2 * BLOCK, -(-OC // wide)
+    T = max(1, min(PARTS, tiles // (2 * BLOCK), PART_BYTES // (36 * C * OC * x.itemsize)))
     parts = empty((T, runs, 36 * C * wide), x.dtype)
-    threads.run(weight_gradient, T * runs, x, dy, parts, (0,) * size, BLOCK, wide, top, left)
+    threads.run(weight_gradient, T * runs, x, dy, parts, (0,) * size, block, wide, top, left)
     dweight = np.empty((OC, C, K, K), x.dtype)
     threads.run(collect, -(-C // GROUP), parts, wide, dweight, (0,) * size)
     return dweight
