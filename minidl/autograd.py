@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minidl.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from minidl.kernels import Kernel, array_type
+from minidl.kernels import Kernel
 from minidl.kernels.buffers import is_buffer, owner, shares_memory
 from minidl.kernels.deferred import Deferred, settled
 from minidl.ops.elementwise import add_forward
@@ -103,7 +103,8 @@ class Node:
     def __init__(self, forward: Kernel, backward: Kernel, inputs: Sequence, options: dict, needs: tuple[bool, ...]):
         self.forward, self.backward, self.options, self.needs = forward, backward, options, needs
         # An input that needs a gradient is held by its edge, a constant by its array.
-        self.inputs = tuple(x.edge if need else getattr(x, "array", x) for x, need in zip(inputs, needs, strict=True))
+        pairs = zip(inputs, needs, strict=True)
+        self.inputs = tuple([x.edge if need else getattr(x, "array", x) for x, need in pairs])
         self.index, self.modules = next(_clock), tuple(here.modules)
         self.hooks: dict[int, Callable] | None = None
 
@@ -111,15 +112,13 @@ class Node:
     def name(self) -> str:
         return self.forward.name.removesuffix("_forward")
 
-    def keep(self, saved: Any, inputs: Sequence[Any], output: TensorBase) -> None:
+    def keep(self, saved: Any, inputs: Sequence[TensorBase], output: TensorBase) -> None:
         """Keep `saved` for backward, and note the versions of the Tensors whose memory is in it."""
         self.saved, self.output = saved, weakref.ref(output)
         self.shape = output.held.shape
-        arrays = saved if isinstance(saved, tuple) else (saved,)
-        arrays = [a for a in arrays if array_type(a) in ("cpu", "cuda")]
-        tensors = [x for x in inputs if isinstance(x, TensorBase)] + [output]
+        owners = {id(owner(a)) for a in (saved if isinstance(saved, tuple) else (saved,))}
         self.versions = [
-            (t.memory, t.memory.changes, t.held.shape) for t in tensors if any(shares_memory(a, t.held) for a in arrays)
+            (t.memory, t.memory.changes, t.held.shape) for t in (*inputs, output) if id(owner(t.held)) in owners
         ]
 
     def check_usable(self) -> None:
@@ -160,10 +159,9 @@ class differentiable:
     @np.errstate(all="ignore")  # NaN and Inf travel on in silence, as in PyTorch
     def with_saved(self, *inputs: Any, **options: Any) -> tuple[Any, Any]:
         """Return (y, saved): also what the forward text saved for backward, as arrays."""
-        arrays = [x.held if isinstance(x, TensorBase) else x for x in inputs]
-        y, saved = self.forward(*arrays, **options)
-        y = np.asarray(y) if isinstance(y, np.generic) else y  # NumPy's reductions return scalars
         tensors = [x for x in inputs if isinstance(x, TensorBase)]
+        y, saved = self.forward(*[x.held if isinstance(x, TensorBase) else x for x in inputs], **options)
+        y = np.asarray(y) if isinstance(y, np.generic) else y  # NumPy's reductions return scalars
         if not tensors:
             return settled(y), saved
         output = TensorBase.tensor_type(y)
@@ -176,8 +174,8 @@ class differentiable:
             for memory in y.read:  # vectors were copied
                 memory.awaited_by(output)
         if is_grad_enabled():
-            needs = tuple(isinstance(x, TensorBase) and x.requires_grad for x in inputs)
-            if any(needs):
+            needs = tuple([isinstance(x, TensorBase) and x.requires_grad for x in inputs])
+            if True in needs:
                 for x in tensors:
                     if x.node is not None and x.seen != x.memory.changes:
                         raise RuntimeError(
@@ -295,9 +293,8 @@ def sweep(
         if id(node) not in needed:
             continue
         node.check_usable()
-        needs = tuple(
-            need and (id(x) in needed or id(x) in targets) for x, need in zip(node.inputs, node.needs, strict=True)
-        )
+        pairs = zip(node.inputs, node.needs, strict=True)
+        needs = tuple([need and (id(x) in needed or id(x) in targets) for x, need in pairs])
         if create_graph:
             with enable_grad():
                 inputs = [values[id(x)] if need else x for x, need in zip(node.inputs, node.needs, strict=True)]

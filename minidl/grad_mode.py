@@ -5,12 +5,17 @@ from contextlib import ContextDecorator
 
 __all__ = ["enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
-_local = threading.local()
+
+class _Local(threading.local):
+    enabled = True  # whether operations of this thread are recorded
+
+
+_local = _Local()
 
 
 def is_grad_enabled() -> bool:
     """Tell whether operations of this thread are recorded."""
-    return getattr(_local, "enabled", True)
+    return _local.enabled
 
 
 class set_grad_enabled:

@@ -81,6 +81,8 @@ def operands(x: Any, y: Any) -> tuple[Any, Any] | None:
 
     Numbers and zero-dimensional Tensors never raise the precision of an array: float32 * np.float64(2) is float32.
     """
+    if isinstance(x, TensorBase) and isinstance(y, TensorBase) and x.held.dtype == y.held.dtype:
+        return x, y
     x, y = (v.item() if isinstance(v, np.generic) else v for v in (x, y))
     if not all(array_type(v) is not None or isinstance(v, bool | int | float) for v in (x, y)):
         return None

@@ -58,6 +58,8 @@ def binary(operation: Callable, swapped: bool = False, prepare: Callable = lambd
 
 def check(operation: Callable, x: Any, y: Any) -> None:
     """Refuse what PyTorch refuses of bools, where NumPy returns int8 or fails."""
+    if operation not in (op.subtract, op.power):
+        return
     bools = [isinstance(v, bool) or getattr(v, "dtype", None) == np.bool_ for v in (x, y)]
     if operation is op.subtract and any(bools):
         raise RuntimeError("-: a bool Tensor has no difference; use ~x to negate, x != y to compare, or x.float()")

@@ -37,7 +37,13 @@ _overrides: dict[tuple[str, str], list[Override]] = {}
 _homes = {"cpu": "minidl.kernels.cpu"}  # imported when an array of that type first meets a kernel
 _loaded: set[str] = set()
 _loading = threading.RLock()
-_local = threading.local()
+
+
+class _Local(threading.local):
+    enabled = True  # whether calls of this thread may take overrides
+
+
+_local = _Local()
 
 
 def array_type(x: Any) -> str | None:
@@ -45,7 +51,7 @@ def array_type(x: Any) -> str | None:
 
     "cpu" (NumPy), "cuda" (CuPy), "tensor", or None for anything else.
     """
-    if isinstance(x, np.ndarray | Deferred):
+    if isinstance(x, (np.ndarray, Deferred)):  # noqa: UP038 a union is made anew each time
         return "cpu"
     if isinstance(x, list) and x:
         return array_type(x[0])
@@ -64,14 +70,15 @@ class Kernel:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         device = array_type(args[0])
+        enabled = _local.enabled
         if device == "tensor":  # NEP 18, as NumPy's own functions do: the Tensor decides
             return type(args[0]).__array_function__(args[0], self, (type(args[0]),), args, options)
         if Deferred in map(type, args):
-            for fits, function in overrides(self.name, "deferred") if kernels_enabled() else ():
+            for fits, function in overrides(self.name, "deferred") if enabled else ():
                 if fits(*args, **options):
                     return function(*args, **options)
             args = tuple(settled(a) for a in args)
-        if kernels_enabled() and device is not None:
+        if enabled and device is not None:
             for fits, function in overrides(self.name, device):
                 if fits(*args, **options):
                     return function(*args, **options)
@@ -142,7 +149,7 @@ def get_kernel(name: str) -> Kernel:
 
 def kernels_enabled() -> bool:
     """Tell whether calls of this thread may take overrides."""
-    return getattr(_local, "enabled", True)
+    return _local.enabled
 
 
 class use_kernels:

@@ -10,7 +10,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def floats(*arrays):
     """Whether all arrays (None apart) are float32, or all float64, and none is empty."""
     dtype = arrays[0].dtype
-    return dtype in FLOATS and all(a is None or (a.dtype == dtype and a.size > 0) for a in arrays)
+    return dtype in FLOATS and all([a is None or (a.dtype == dtype and a.size > 0) for a in arrays])
 
 
 def channels_last(x):

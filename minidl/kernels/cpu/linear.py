@@ -4,7 +4,7 @@ The columns of b that the micro-kernel takes at a time, two vectors of them, are
 that stays in the L1 and L2 caches while the rows of a pass.
 """
 
-import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,9 +22,7 @@ ROWS = 128  # of the result per task, at most: their part of A stays in the L2 c
 FEW = 4  # rows, or terms, for which copying columns of b side by side takes longer than the products
 COLUMNS = 1024  # of b at a time for a few rows
 RUN = 256  # terms that are added one after the other; longer sums are added up from runs
-SIDE = (
-    4  # panels at a time; twice as many where rows of b are read in pieces, or a transposed A is copied for each group
-)
+SIDE = 4  # panels at a time; twice as many if rows of b are read in pieces, or a transposed A is copied for each group
 PANELS = 32  # at a time for at most as many rows, for which b is read once: in pieces of pages
 TERMS = 2048  # of all those panels
 TASKS = 8  # wanted
@@ -168,21 +166,29 @@ def matrix_product(a, b):
     return c
 
 
-def product_by_panels(a, b, a_rows, b_rows):
-    """a b, given whether these are contiguous or else their transposes are."""
-    (M, K), N = a.shape, b.shape[1]
-    panels = -(-N * a.itemsize // (2 * VECTOR_BYTES))
+@lru_cache(4096)
+def plan(M, N, K, itemsize, a_rows, b_rows):
+    """(parts of the sum, tasks, rows, run, count) of `multiply`."""
+    panels = -(-N * itemsize // (2 * VECTOR_BYTES))
     rows = min(ROWS, max(ROWS // 2, -(-M * panels // (8 * TASKS)) * 8))
     heights = -(-M // rows)
     most = PANELS if b_rows and M <= PANELS else SIDE if a_rows and not b_rows else 2 * SIDE
     count = max(1, min(most, 2 * panels * heights // TASKS))
     tasks = -(-panels // count) * heights
-    parts = empty((max(1, min(TASKS // tasks, K // LONG)), M, N), a.dtype)
-    operands = (a.reshape(-1), (K, 1)) if a_rows else (a.T.reshape(-1), (1, M))
-    operands += (b.reshape(-1), (N, 1)) if b_rows else (b.T.reshape(-1), (1, K))
-    run = min(K, RUN, TERMS // count)
-    threads.run_over(M * N * K // FLOPS, multiply, len(parts) * tasks, *operands, parts, K, rows, run, count)
-    if len(parts) == 1:
+    parts = max(1, min(TASKS // tasks, K // LONG))
+    return parts, parts * tasks, rows, min(K, RUN, TERMS // count), count
+
+
+def product_by_panels(a, b, a_rows, b_rows):
+    """a b, given whether these are contiguous or else their transposes are."""
+    (M, K), N = a.shape, b.shape[1]
+    S, tasks, rows, run, count = plan(M, N, K, a.itemsize, a_rows, b_rows)
+    parts = empty((S, M, N), a.dtype)
+    left, a_strides = (a, (K, 1)) if a_rows else (a.T, (1, M))
+    right, b_strides = (b, (N, 1)) if b_rows else (b.T, (1, K))
+    operands = left.reshape(-1), a_strides, right.reshape(-1), b_strides
+    threads.run_over(M * N * K // FLOPS, multiply, tasks, *operands, parts, K, rows, run, count)
+    if S == 1:
         return parts[0]
     c = empty((M, N), a.dtype)
     do(np.add.reduce, parts, 0, None, c)
@@ -217,7 +223,21 @@ def linear_backward(dy, saved, needs):
     return dx, dweight, dbias
 
 
-@override("matmul_forward", "cpu", when=lambda x, w: w.ndim == 2 and x.ndim >= 2 and floats(x, w))
+def is_matrix_product(x, w, *more):
+    return w.ndim == 2 and x.ndim >= 2 and floats(x, w, *more)
+
+
+@override("matmul_forward", "cpu", when=is_matrix_product)
 def matmul_forward(x, w):
-    y = matrix_product(matrix(x), compact(w))
-    return y.reshape(*x.shape[:-1], math.prod(w.shape[1:])), (x, w)
+    if x.ndim == 2:
+        return matrix_product(compact(x), compact(w)), (x, w)
+    return matrix_product(matrix(x), compact(w)).reshape(*x.shape[:-1], w.shape[1]), (x, w)
+
+
+@override("matmul_backward", "cpu", when=lambda dy, saved, needs: is_matrix_product(*saved, dy))
+def matmul_backward(dy, saved, needs):
+    x, w = saved
+    rows = matrix(dy)
+    dx = matrix_product(rows, compact(w).T).reshape(x.shape) if needs[0] else None
+    dw = matrix_product(matrix(x).T, rows) if needs[1] else None
+    return dx, dw
