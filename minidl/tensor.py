@@ -129,7 +129,7 @@ class Tensor(Elements):
     shape = property(attrgetter("held.shape"), doc="Extent of each axis.")
     is_leaf = property(lambda self: self.node is None, doc="Whether no recorded operation made it.")
     grad_fn = property(lambda self: self.node, doc="The node that made it, or None.")
-    T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes reversed.")
+    T = property(lambda self: op.transpose(self, axes=tuple(range(self.ndim))[::-1]), doc="All axes reversed.")
     device = property(lambda self: device("cuda" if array_type(self.held) == "cuda" else "cpu"), doc="cpu or cuda.")
     is_cuda = property(lambda self: self.device == "cuda", doc="Whether it lives on a GPU.")
 
