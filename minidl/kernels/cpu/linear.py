@@ -27,7 +27,7 @@ PANELS = 32  # at a time for at most as many rows, for which b is read once: in 
 TERMS = 2048  # of all those panels
 TASKS = 8  # wanted
 LONG = 512  # terms of a sum that is worth parts
-FLOPS = 4  # products in the time of passing over a number
+FLOPS = 16  # products in the time of passing over a number, sharing them out included
 
 
 @jit
