@@ -37,7 +37,7 @@ def roofline(report, path):
     """GFLOP/s of each layer and direction over operations per byte, below the two roofs."""
     top, stream = report["peak_gflops"], report["bandwidth"]
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    x = np.geomspace(1, 2000, 200)
+    x = np.geomspace(0.3, 2000, 200)
     axes.plot(x, np.minimum(top, stream * x), color="0.3", label="roofs: memory, then the micro-kernel's peak")
     axes.plot(
         x, np.minimum(4 * top, stream * x), "--", color="0.6", label="the same for Winograd, a quarter of the products"
