@@ -51,7 +51,7 @@ def array_type(x: Any) -> str | None:
 
     "cpu" (NumPy), "cuda" (CuPy), "tensor", or None for anything else.
     """
-    if isinstance(x, (np.ndarray, Deferred)):  # noqa: UP038 a union is made anew each time
+    if isinstance(x, (np.ndarray, Deferred)):  # a union would be made anew each time
         return "cpu"
     if isinstance(x, list) and x:
         return array_type(x[0])
