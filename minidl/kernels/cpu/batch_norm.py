@@ -59,31 +59,21 @@ def moments(start, stop, crew, x, gamma, eps, sums, found):
 
 
 @jit
-def scale_and_shift(start, stop, crew, x, mean, scale, beta, low, y, signs):
-    """y = max((x - mean) scale + beta, low) for blocks start..stop, and its signs if there is room for them."""
+def scale_and_shift(start, stop, crew, x, mean, scale, beta, other, low, y, signs):
+    """y = max((x - mean) scale + beta (+ other), low) for blocks start..stop, and its signs if they have room."""
     if crew:
         return share_out(job_of(start, stop), crew)
     m, C = x.shape
     flat, mean, scale, beta = y.reshape(-1), repeated(mean, C), repeated(scale, C), repeated(beta, C)
     for i in range(m * start // BLOCKS, m * stop // BLOCKS):
-        for c in range(C):
-            v = (x[i, c] - mean[c]) * scale[c] + beta[c]
-            y[i, c] = low if v <= low else v  # NaN passes
-        if signs.size:
-            keep_signs(flat, i * C, C, signs)
-
-
-@jit
-def scale_shift_and_add(start, stop, crew, x, mean, scale, beta, low, y, signs, other):
-    """y = max((x - mean) scale + beta + other, low) for blocks start..stop, and its signs."""
-    if crew:
-        return share_out(job_of(start, stop), crew)
-    m, C = x.shape
-    flat, mean, scale, beta = y.reshape(-1), repeated(mean, C), repeated(scale, C), repeated(beta, C)
-    for i in range(m * start // BLOCKS, m * stop // BLOCKS):
-        for c in range(C):
-            v = (x[i, c] - mean[c]) * scale[c] + beta[c] + other[i, c]
-            y[i, c] = low if v <= low else v
+        if len(other):
+            for c in range(C):
+                v = (x[i, c] - mean[c]) * scale[c] + beta[c] + other[i, c]
+                y[i, c] = low if v <= low else v  # NaN passes
+        else:
+            for c in range(C):
+                v = (x[i, c] - mean[c]) * scale[c] + beta[c]
+                y[i, c] = low if v <= low else v
         if signs.size:
             keep_signs(flat, i * C, C, signs)
 
@@ -158,9 +148,9 @@ def normalize(x, mean, scale, beta, other=None, low=-np.inf):
     r = rows(x)
     y, joined = empty_like(r), join(r)
     out = y.reshape(joined.shape)
-    kernel, others = (scale_and_shift, ()) if other is None else (scale_shift_and_add, (join(rows(other)),))
+    other = joined[:0] if other is None else join(rows(other))
     signs = new_signs(y) if low == 0 and out.shape[1] % SPAN == 0 else NONE
-    threads.run_over(x.size, kernel, BLOCKS, joined, mean, scale, beta, x.dtype.type(low), out, signs, *others)
+    threads.run_over(x.size, scale_and_shift, BLOCKS, joined, mean, scale, beta, other, x.dtype.type(low), out, signs)
     return unrows(y, x)
 
 

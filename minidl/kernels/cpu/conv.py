@@ -15,7 +15,7 @@ from minidl.kernels.algorithms import get_conv_algorithm
 from minidl.kernels.buffers import empty, is_buffer
 from minidl.kernels.cpu import columns, depthwise, neighbours, winograd
 from minidl.kernels.cpu.copies import copy_rows, copy_transposed
-from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
@@ -32,7 +32,7 @@ PARTS = 16  # partial weight gradients, a fixed number so that sums do not depen
 PART_BYTES = 64 << 20  # that all partial gradients together may take
 
 
-@jit
+@routine
 def add_in_runs(pixels, width, a, ia, rs, as_, b, ib, panel, c, ic, ldc, R, K, accumulate, run):
     """As `product` for a long sum: runs of it are summed first, so that rounding errors do not grow with its length.
 
@@ -55,7 +55,7 @@ def add_in_runs(pixels, width, a, ia, rs, as_, b, ib, panel, c, ic, ldc, R, K, a
                         c[here + q] = run[p * panel + q] + (c[here + q] if accumulate or r + k > 0 else c.dtype.type(0))
 
 
-@jit
+@routine
 def finish_rows(c, first, rows, bias, finish):
     """c = max(scale c + bias (+ other), low) for rows of channels from c[first] on; other is flat, as c."""
     scale, low, C = finish[0], finish[1], bias.size
@@ -124,7 +124,7 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
             finish_rows(c, begin, rows * OW, bias, finish)
 
 
-@jit
+@routine
 def gather_windows(a, begin, row, step, KH, length, rows, OW, taps):
     """taps[i length + j, r OW + w] = a[begin + (r + i) row + w step + j]: a block of windows, a row for each tap.
 

@@ -3,13 +3,13 @@
 from numba import types
 from numba.extending import intrinsic
 
-from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.jit import VECTOR_BYTES, routine
 from minidl.kernels.cpu.vectors import I32, I64, Emitter, data, ir
 
 __all__ = ["copy_rows", "copy_transposed"]
 
 
-@jit
+@routine
 def copy_rows(source, first, step, target, begin, stride, rows, length):
     """target[begin + i stride:] = source[first + i step:] for rows of a length, in flat arrays.
 
@@ -56,7 +56,7 @@ def transpose_square(typingctx, source, i, step, columns, target, j, width):
     return types.void(source, n, n, n, target, n, n), codegen
 
 
-@jit
+@routine
 def copy_transposed(source, first, step, columns, length, target, width):
     """target[k width + q] = source[first + k + q step] for k < length, q < columns, in flat arrays.
 

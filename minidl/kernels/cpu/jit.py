@@ -15,8 +15,9 @@ import llvmlite
 import llvmlite.binding
 import numba
 from numba.core import config, types
+from numba.core.registry import CPUDispatcher
 
-__all__ = ["VECTOR_BYTES", "cache_folder", "for_any_number", "jit"]
+__all__ = ["VECTOR_BYTES", "cache_folder", "jit", "routine"]
 
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}  # never nnan or ninf: a diverging run must show NaN
 
@@ -52,18 +53,35 @@ def _cache_folder() -> Path | None:
 cache_folder = _cache_folder()
 
 
+OPTIONS = dict(nopython=True, nogil=True, fastmath=FASTMATH, error_model="numpy", no_cfunc_wrapper=True)
+
+
+class Routine(CPUDispatcher):
+    """A compiled function that has no way in from the interpreter."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        raise TypeError(f"{self.__name__} is a part of kernels: only they can call it")
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        return super().get_call_template([types.unliteral(a) for a in args], kws)
+
+
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` when it is first called."""
-    options = dict(nogil=True, fastmath=FASTMATH, error_model="numpy", cache=cache_folder is not None)
+    return cached(CPUDispatcher(function, targetoptions=dict(OPTIONS)))
+
+
+def routine(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that only kernels call: for the types of its arguments, not again for each constant."""
+    return cached(Routine(function, targetoptions=OPTIONS | {"no_cpython_wrapper": True}))
+
+
+def cached(dispatcher: CPUDispatcher) -> CPUDispatcher:
+    """Keep what it compiles in the cache folder, if there is one."""
     before, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder or "")
     try:
-        return numba.njit(**options)(function)
+        if cache_folder is not None:
+            dispatcher.enable_caching()
+        return dispatcher
     finally:
         config.CACHE_DIR = before
-
-
-def for_any_number(dispatcher: Any) -> Any:
-    """Compile a function that others call for the types of its arguments only, not again for each constant."""
-    choose = dispatcher.get_call_template
-    dispatcher.get_call_template = lambda args, kws: choose([types.unliteral(a) for a in args], kws)
-    return dispatcher

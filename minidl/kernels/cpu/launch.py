@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.jit import jit, routine
 from minidl.kernels.cpu.vectors import I64
 from minidl.kernels.threads import ASLEEP, HELPERS, IDLE, MAILBOX, OFFERED, TAKEN
 
@@ -142,7 +142,7 @@ def change(typingctx, address, before, after):
     return types.boolean(n, n, n), codegen
 
 
-@jit
+@routine
 def share_out(job, crew):
     """Do a job together with the helpers of the crew that are awake."""
     function, place = job

@@ -11,7 +11,7 @@ import numpy as np
 from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.copies import copy_rows, copy_transposed
-from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 from minidl.kernels.cpu.micro import product
@@ -30,7 +30,7 @@ LONG = 512  # terms of a sum that is worth parts
 FLOPS = 16  # products in the time of passing over a number, sharing them out included
 
 
-@jit
+@routine
 def copy_panels(b, first, ks, ns, length, columns, panels, width):
     """panels[(s length + k) width + q] = b[first + k ks + (s width + q) ns] for k < length, s width + q < columns.
 
@@ -51,7 +51,7 @@ def copy_panels(b, first, ks, ns, length, columns, panels, width):
                     there[q] = here[q]
 
 
-@jit
+@routine
 def add_rows(rows, columns, block, width, c, first, stride, begun):
     """c[first + p stride + q] = block[p width + q], added to what is there if begun."""
     for p in range(rows):

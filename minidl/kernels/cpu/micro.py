@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from minidl.kernels.cpu.jit import VECTOR_BYTES, for_any_number, jit
+from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.vectors import I64, Emitter, data, loop
 
@@ -108,8 +108,7 @@ def special_product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, 
         q = last
 
 
-@for_any_number
-@jit
+@routine
 def product(M, N, a, ia, rs, as_, cs, b, ib, bs, ldb, c, ic, ldc, R, K, accumulate):
     """C (M, N) (+)= A B for flat arrays a, b, c from their offsets ia, ib, ic on; R, K >= 1.
 

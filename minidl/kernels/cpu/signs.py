@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from minidl.kernels.buffers import empty, is_buffer, owner
-from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.jit import routine
 from minidl.kernels.cpu.layout import is_channels_last
 from minidl.kernels.cpu.vectors import Emitter, data
 
@@ -62,7 +62,7 @@ def cut_group(typingctx, dy, i, signs, out, k):
     return types.void(dy, n, signs, out, n), codegen
 
 
-@jit
+@routine
 def keep_signs(y, first, count, signs):
     """The bits of y[first : first + count], flat; `first` is a multiple of 16."""
     whole = first + count // GROUP * GROUP
@@ -75,7 +75,7 @@ def keep_signs(y, first, count, signs):
         signs[whole // GROUP] = bits
 
 
-@jit
+@routine
 def cut(dy, first, count, signs, out):
     """out[:count] = dy[first : first + count], flat, where the bit is set, else 0; `first` is a multiple of 16."""
     whole = count // GROUP * GROUP

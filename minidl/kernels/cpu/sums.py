@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from minidl.kernels import threads
-from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.jit import jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.signs import GROUP, passed
 from minidl.kernels.cpu.vectors import I64, Emitter, Vector, data, loop
@@ -37,7 +37,7 @@ def join(x, width=JOINED):
     return x.reshape(-1, row_width(*x.shape, width))
 
 
-@jit
+@routine
 def repeated(v, width):
     """v (C,) beside itself until it is as long as a joined row."""
     wide = np.empty(width, v.dtype)
@@ -47,7 +47,7 @@ def repeated(v, width):
     return wide
 
 
-@jit
+@routine
 def add_up(sums, C):
     """The sums (k, C) over blocks and joined rows of partial sums (k, BLOCKS, width)."""
     total = np.zeros((len(sums), C))

@@ -12,7 +12,7 @@ import numpy as np
 from minidl.kernels import threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.columns import NARROW
-from minidl.kernels.cpu.jit import VECTOR_BYTES, jit
+from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.micro import special_product as product
 from minidl.kernels.cpu.tiles import (
@@ -46,14 +46,14 @@ GROUP = 8  # input channels whose weights are gathered or scattered together: th
 PAD = 16  # numbers between planes: a power of two as their distance would throw all into one cache set
 
 
-@jit
+@routine
 def place_of(tile, down, across):
     """(image, row, column) of a tile, down and across of them in an image."""
     n, r = divmod(tile, down * across)
     return n, r // across, r % across
 
 
-@jit
+@routine
 def after(place, down, across):
     """The place of the next tile, without a division."""
     n, h, w = place
@@ -65,14 +65,14 @@ def after(place, down, across):
     return n, h, w
 
 
-@jit
+@routine
 def set_offsets(offsets, count, first, extent, step, base):
     """Offsets of `count` pixels in a line from `first` on: OUTSIDE where it leaves 0 <= pixel < extent."""
     for k in range(count):
         offsets[k] = base + (first + k) * step if 0 <= first + k < extent else OUTSIDE
 
 
-@jit
+@routine
 def ask_for(image, place, side, H, W, C, begin, channels, write):
     """Have the pixels of a tile brought to the cache; where it hangs over the edge, something beside it."""
     (n, h, w), size = place, len(side)
@@ -89,7 +89,7 @@ def ask_for(image, place, side, H, W, C, begin, channels, write):
             read_soon_2(image, here, W * C, C)
 
 
-@jit
+@routine
 def transform_tiles(image, place, count, size, down, across, H, W, C, top, left, rows, columns, v, v_plane):
     """v = the planes (36, count, C) of `count` tiles of the images from a place on; returns the place after them."""
     for i in range(count):
