@@ -116,7 +116,7 @@ def forward(start, stop, crew, x, u, bias, y, side, block, top, left, finish):
     (N, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
     down, across = -(-OH // size), -(-OW // size)
     tiles = N * down * across
-    v_plane, m_plane = block * C + PAD, block * OC + PAD
+    v_plane, m_plane, u_plane = block * C + PAD, block * OC + PAD, C * OC + PAD
     v, m, waste = np.empty(36 * v_plane, x.dtype), np.empty(36 * m_plane, x.dtype), np.empty(LANES, x.dtype)
     rows, columns = np.empty(6, np.intp), np.empty(6, np.intp)
     a, c = x.reshape(-1), y.reshape(-1)
@@ -134,7 +134,7 @@ def forward(start, stop, crew, x, u, bias, y, side, block, top, left, finish):
             for o in range(0, OC, PANEL):
                 width = min(PANEL, OC - o)
                 product(
-                    count, width, v, e * v_plane, C, 0, 1, u, (e * OC + o) * C, 0, width,
+                    count, width, v, e * v_plane, C, 0, 1, u, e * u_plane + o * C, 0, width,
                     m, e * m_plane + o, OC, 1, C, 0,
                 )  # fmt: skip
         for i in range(count):
@@ -223,9 +223,9 @@ def transform_weights(start, stop, crew, w, u, share, side):
                 for o in range(0, width, LANES):
                     source, here = c * K * K * PANEL + o, panel * C + (first + c) * width + o
                     if len(side) == 4:
-                        weight_tile_3(flat, source, PANEL, u, here, C * OC)
+                        weight_tile_3(flat, source, PANEL, u, here, C * OC + PAD)
                     else:
-                        weight_tile_5(flat, source, PANEL, u, here, C * OC)
+                        weight_tile_5(flat, source, PANEL, u, here, C * OC + PAD)
 
 
 @jit
@@ -295,7 +295,7 @@ def block_size(numbers):
 def planes(w):
     """The transformed weights for `correlate`, of w (C, OC, K, K) of any strides."""
     C, OC = w.shape[:2]
-    u, share = empty((36 * C * OC,), w.dtype), max(GROUP, WEIGHTS // OC)
+    u, share = empty((36 * (C * OC + PAD),), w.dtype), max(GROUP, WEIGHTS // OC)
     threads.run(transform_weights, -(-C // share), w, u, share, (0,) * (7 - w.shape[3]))
     return u
 
