@@ -110,7 +110,7 @@ def cross_entropy(
         q = (q * counts[:, None]).astype(x.dtype)
         total = float((w[labels] * counts).sum())
     loss = _cross_entropy(class_last(x, axis), q)
-    return reduced(loss.reshape(outer), reduction, total)
+    return reduced(loss if len(outer) == 1 else loss.reshape(outer), reduction, total)
 
 
 def check_reduction(function: str, reduction: str, *more: str) -> None:
@@ -123,7 +123,7 @@ def reduced(loss: Any, reduction: str, total: float | None = None) -> Any:
     if reduction == "none":
         return loss
     total = math.prod(loss.shape) if total is None else total
-    loss = np.sum(loss)
+    loss = op.sum_(loss, axis=None, keepdims=False)
     loss = loss if reduction == "sum" else loss / (total if total else math.nan)
     return loss if isinstance(loss, TensorBase) else np.asarray(loss)
 
@@ -143,8 +143,9 @@ def checked_labels(function: str, target: Any, C: int, shape: tuple, ignore_inde
 
 def class_last(x: Any, axis: int) -> Any:
     """(N, C, d1, ...) -> (N * d1 * ..., C)."""
-    axes = (*range(axis), *range(axis + 1, x.ndim), axis)
-    moved = x if axes == tuple(range(x.ndim)) else np.transpose(x, axes)
+    if x.ndim == 2:
+        return x
+    moved = np.transpose(x, (*range(axis), *range(axis + 1, x.ndim), axis))
     return moved.reshape(-1, x.shape[axis])
 
 
@@ -169,7 +170,7 @@ def nll_loss(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, 
     w = (np.ones_like(unwrap(x), shape=C) if weight is None else unwrap(weight))[labels] * counts
     chosen = op.getitem(class_last(x, axis), index=(np.arange(len(labels)), labels))
     loss = op.where(counts, -chosen * w, 0.0)
-    return reduced(loss.reshape(outer), reduction, float(w.sum()))
+    return reduced(loss if len(outer) == 1 else loss.reshape(outer), reduction, float(w.sum()))
 
 
 def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
