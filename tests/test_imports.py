@@ -26,7 +26,7 @@ ORDER = [
         "elements",
         "tensor",
     ),
-    *("cuda", "functions", "creation", "nn", "optim", "models", "compiled"),
+    *("cuda", "functions", "creation", "nn", "optim", "models", "passes", "compiled"),
     *("data", "interop", "study", "training", "bench", "cli", "__main__"),
 ]
 FILES = sorted(ROOT.rglob("*.py"))

@@ -164,6 +164,10 @@ WORKS: dict[str, Work] = {
                                own="resnet20", wanted=1.5),
     "resnet20-compiled-1": Work("ResNet-20, inference, minidl.compile", lambda n: n.CifarResNet(3), CIFAR, 1,
                                train=False, own="resnet20", wanted=1.5, compiled=True),
+    "resnet20-compiled":  Work("ResNet-20, training, minidl.compile", lambda n: n.CifarResNet(3), CIFAR, 128,
+                               own="resnet20", wanted=2.0, compiled=True),
+    "resnet56-compiled":  Work("ResNet-56, training, minidl.compile", lambda n: n.CifarResNet(9), CIFAR, 128,
+                               own="resnet56", wanted=2.0, compiled=True),
     "resnet20-plain":     Work("ResNet-20 as written for PyTorch, training", lambda n: n.CifarResNet(3), CIFAR, 128,
                                wanted=1.8),
 }

@@ -109,6 +109,7 @@ def add_parser(commands: Any) -> None:
         help=f"record one of so many steps; with or without --record (default: {RECORD_EVERY})",
     )
     how.add_argument("--no-test", dest="test", action="store_false", help="leave the test set alone while tuning")
+    how.add_argument("--no-compile", dest="compile", action="store_false", help="leave minidl.compile out")
     how.add_argument("--no-progress", dest="progress", action="store_false", help="no bar")
     add_machine_options(how)
 
@@ -151,6 +152,7 @@ def run(args: argparse.Namespace) -> int:
             },
             save_every=args.save_every,
             progress=args.progress,
+            compile=args.compile,
             report=lambda line: print(line, flush=True),
             recorder=recorder,
         )

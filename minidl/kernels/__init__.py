@@ -82,7 +82,7 @@ class Kernel:
             for fits, function in overrides(self.name, device):
                 if fits(*args, **options):
                     return function(*args, **options)
-        return compute(self.text, args, options)
+        return compute(self.text, *args, **options)
 
     def __repr__(self) -> str:
         return f"<kernel {self.name}>"

@@ -1,7 +1,7 @@
 """A tape of what was done to arrays, so that it can be done again to the same memory: see `minidl.compile`.
 
-Kernels that helpers share are on it by themselves (minidl.kernels.threads), and so are texts. An override that changes
-an array in NumPy's way says so: `do(np.add, y, bias, y)`.
+Kernels that helpers share are on it by themselves (minidl.kernels.threads), and so are texts. What else an override
+does in NumPy's way is said: `do(np.add, y, bias, y)` changes an array, `y = compute(np.tile, x, 3)` makes one.
 """
 
 import threading
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Call", "arrays_in", "compute", "contiguous", "do", "is_recording", "note", "record"]
+__all__ = ["Call", "arrays_in", "compute", "contiguous", "do", "is_recording", "note", "play", "record"]
 
 Call = tuple[Callable[..., Any], tuple]
 
@@ -37,6 +37,12 @@ def is_recording() -> bool:
     return _local.calls is not None
 
 
+def play(calls: list[Call]) -> None:
+    """Do again what was noted."""
+    for function, args in calls:
+        function(*args)
+
+
 def note(function: Callable[..., Any], *args: Any) -> None:
     """Put a call on the tape, if there is one."""
     if _local.calls is not None:
@@ -57,17 +63,28 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def compute(function: Callable[..., Any], args: tuple, options: dict[str, Any]) -> Any:
+def compute(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """What a pure function returns, and a note to compute it again into the same arrays."""
-    results = function(*args, **options)
+    if _local.calls is None:
+        return function(*args, **options)
+    results = _own(function(*args, **options), args)
     note(_compute_again, function, args, options, results)
     return results
 
 
 def _compute_again(function: Callable[..., Any], args: tuple, options: dict[str, Any], results: Any) -> None:
-    for old, new in zip(arrays_in(results), arrays_in(function(*args, **options)), strict=True):
+    for old, new in zip(arrays_in(results), arrays_in(_own(function(*args, **options), args)), strict=True):
         if not np.may_share_memory(old, new):  # else a view of what is there already
             np.copyto(old, new)
+
+
+def _own(x: Any, args: tuple) -> Any:
+    """Results with numbers as arrays, and read-only arrays that are no views of the arguments copied."""
+    if type(x) in (tuple, list):
+        return type(x)(_own(part, args) for part in x)
+    if isinstance(x, np.ndarray) and not x.flags.writeable:
+        return x if any(np.may_share_memory(x, a) for a in arrays_in(args)) else np.array(x)
+    return np.asarray(x) if isinstance(x, np.generic) else x
 
 
 def arrays_in(x: Any) -> Iterator[np.ndarray]:

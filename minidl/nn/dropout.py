@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from minidl.autograd import differentiable
+from minidl.kernels.tape import compute
 from minidl.nn.activations import overwrite
 from minidl.nn.checks import require
 from minidl.nn.module import Module
@@ -41,8 +42,12 @@ def drop(function: str, x: Any, shape: tuple[int, ...], p: float, training: bool
     check_probability(function, p)
     if not training or p == 0:
         return x
-    y = _dropout(x, generator().random(shape, np.float32) >= p, p=float(p))
+    y = _dropout(x, compute(kept, shape, p), p=float(p))
     return overwrite(x, y) if inplace else y
+
+
+def kept(shape: tuple[int, ...], p: float) -> np.ndarray:
+    return generator().random(shape, np.float32) >= p
 
 
 def check_probability(function: str, p: float) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from minidl.autograd import TensorBase, differentiable
 from minidl.creation import ones, zeros
+from minidl.kernels.tape import do
 from minidl.nn.checks import positive, require
 from minidl.nn.module import Module, Parameter
 from minidl.ops import batch_norm as bn
@@ -70,14 +71,17 @@ def batch_norm(
     y, (_, _, mean, var, _) = _batch_norm.with_saved(x, gamma, beta, eps=eps)
     if running_mean is not None and m > 0:
         update_running(running_mean, mean.reshape(C), momentum)
-        update_running(running_var, var.reshape(C) * (m / (m - 1)), momentum)
+        update_running(running_var, var.reshape(C), momentum, m / (m - 1))
     return y
 
 
-def update_running(running: Any, new: np.ndarray, momentum: float) -> None:
-    array = changed(running)
-    array *= 1 - momentum
-    array += momentum * new
+def update_running(running: Any, new: np.ndarray, momentum: float, correction: float = 1) -> None:
+    do(move, changed(running), new, momentum, correction)
+
+
+def move(running: np.ndarray, new: np.ndarray, momentum: float, correction: float) -> None:
+    running *= 1 - momentum
+    running += momentum * (new * correction)
 
 
 def changed(buffer: Any) -> np.ndarray:
@@ -200,7 +204,8 @@ class _BatchNorm(Module):
         use_batch = self.training or not self.track_running_stats
         mean, var, momentum = self.running_mean, self.running_var, 0.0
         if self.training and self.track_running_stats:
-            changed(self.num_batches_tracked)[...] += 1
+            count = changed(self.num_batches_tracked)
+            do(np.add, count, 1, count)
             momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
         return batch_norm(x, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
 

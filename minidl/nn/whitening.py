@@ -98,8 +98,8 @@ class Whitening(Module):
         if m < 2:
             raise ValueError(f"Whitening: training needs 2 rows or more, got {m}")
         y, (*_, mean, cov) = _whiten.with_saved(x, mode=self.mode, eps=self.eps)
-        for running, new in ((self.running_mean, mean), (self.running_cov, cov * (m / (m - 1)))):
-            update_running(running, new, self.momentum)
+        update_running(self.running_mean, mean, self.momentum)
+        update_running(self.running_cov, cov, self.momentum, m / (m - 1))
         return y
 
     def extra_repr(self) -> str:

@@ -80,6 +80,7 @@ def fit(
     progress: bool = True,
     report: Callable[[str], None] | None = None,
     recorder: Recorder | None = None,
+    compile: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a classifier; from the same seeds, or resumed from any checkpoint, to the same weights bit for bit.
 
@@ -102,6 +103,7 @@ def fit(
         report: gets one line of text per epoch.
         recorder: of `model`; looks on, which changes no bit. With each checkpoint, its recording is written to
             "recording.npz" beside; a resumed run goes on with the steps before the checkpoint's.
+        compile: play the steps by `minidl.compile`.
 
     Returns:
         The history, one dict per epoch with the keys of `minidl.training.log.COLUMNS` and "trace": points [epochs,
@@ -129,6 +131,7 @@ def fit(
         save_every,
         epochs,
         recorder,
+        compile,
     )
     if resume is not None:
         run.restore(resume)
@@ -212,11 +215,13 @@ class _Run:
         save_every: float,
         epochs: int,
         recorder: Recorder | None,
+        compile: bool,
     ):
         self.model, self.loader, self.val_loader = model, loader, val_loader
         self.optimizer, self.scheduler, self.criterion = optimizer, scheduler, criterion
         self.path, self.configuration, self.save_every, self.epochs = path, configuration, save_every, epochs
         self.recorder = recorder
+        self.network = minidl.compile(model) if compile else model
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self.saved_at, self.warm = time.monotonic(), False
@@ -309,7 +314,7 @@ class _Run:
         self.lr = float(self.optimizer.param_groups[0]["lr"])
         with nullcontext() if self.recorder is None else self.recorder.step():
             self.optimizer.zero_grad()
-            logits = self.model(images)
+            logits = self.network(images)
             loss = self.criterion(logits, labels)
             value = loss.item()
             self.check_finite("loss", value)

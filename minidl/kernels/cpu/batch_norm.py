@@ -19,6 +19,7 @@ from minidl.kernels.cpu.layout import floats, is_channels_last, rows, unrows
 from minidl.kernels.cpu.signs import cut, keep_signs, new_signs, signs_of
 from minidl.kernels.cpu.sums import BLOCKS, RUN, SPAN, add_up, join, repeated, sum_rows
 from minidl.kernels.deferred import Deferred, settled
+from minidl.kernels.tape import compute, contiguous
 
 
 @jit
@@ -165,17 +166,22 @@ def batch_norm_forward(x, gamma, beta, *, eps):
     r = rows(x)
     joined, found = join(r, SPAN), np.empty((4, r.shape[1]), x.dtype)
     sums = np.empty((2, BLOCKS, joined.shape[1]))
-    threads.run_over(x.size, moments, BLOCKS, joined, np.ascontiguousarray(gamma), float(eps), sums, found)
-    y = deferred(x, found[0], found[3], np.array(beta))
+    threads.run_over(x.size, moments, BLOCKS, joined, contiguous(gamma), float(eps), sums, found)
+    y = deferred(x, found[0], found[3], compute(np.array, beta))
     mean, var, inv_std, _ = found.reshape(4, 1, -1, *(1,) * (x.ndim - 2))
     return y, (x, gamma, mean, var, inv_std)
 
 
 @override("batch_norm_inference_forward", "cpu", when=lambda x, *params, **_: floats(x, *params))
 def batch_norm_inference_forward(x, gamma, beta, mean, var, *, eps):
+    inv_std, *parameters = compute(factors, gamma, beta, mean, var, eps)
+    return deferred(x, *parameters), (x, gamma, mean, inv_std)
+
+
+def factors(gamma, beta, mean, var, eps):
+    """1 / √(var + ε), and copies of the mean, of gamma times that, and of beta."""
     inv_std = 1 / np.sqrt(var + eps)
-    y = deferred(x, *(np.array(v, x.dtype) for v in (mean, gamma * inv_std, beta)))
-    return y, (x, gamma, mean, inv_std)
+    return inv_std, np.array(mean), gamma * inv_std, np.array(beta)
 
 
 # What a later addition and ReLU may be part of, and the number of its sources as long as nothing was added.
@@ -196,12 +202,16 @@ def is_convolution(x, *params):
 
 @override("batch_norm_inference_forward", "deferred", when=lambda x, *params, **_: is_convolution(x, *params))
 def batch_norm_of_convolution(x, gamma, beta, mean, var, *, eps):
-    inv_std = 1 / np.sqrt(var + eps)
     *parts, _, bias = x.sources
-    scale, shift = gamma * inv_std, beta - mean * gamma * inv_std
-    if bias is not None:
-        shift = shift + bias * scale
+    inv_std, scale, shift = compute(folded, gamma, beta, mean, var, eps, bias)
     return Deferred(x.shape, x.dtype, convolve, *parts, scale, shift), (x, gamma, mean, inv_std)
+
+
+def folded(gamma, beta, mean, var, eps, bias):
+    """1 / √(var + ε), and the factor and the term that stand for batch norm after a convolution with that bias."""
+    inv_std = 1 / np.sqrt(var + eps)
+    scale, shift = gamma * inv_std, beta - mean * gamma * inv_std
+    return inv_std, scale, shift if bias is None else shift + bias * scale
 
 
 @override("relu_forward", "deferred", when=is_open)
@@ -232,7 +242,7 @@ def gradients(dy, saved, needs, signs=NONE):
     x, gamma, mean, _, inv_std = saved
     r, d, mean = rows(x), rows(dy), mean.reshape(-1)
     joined, found = join(r, SPAN), np.empty((5, r.shape[1]), x.dtype)
-    sums, parameters = np.empty((2, BLOCKS, joined.shape[1])), (inv_std.reshape(-1), np.ascontiguousarray(gamma))
+    sums, parameters = np.empty((2, BLOCKS, joined.shape[1])), (inv_std.reshape(-1), contiguous(gamma))
     inputs = joined, mean, *parameters, d.reshape(joined.shape), signs
     threads.run_over(x.size, gradient_sums, BLOCKS, *inputs, sums, found)
     dx = None

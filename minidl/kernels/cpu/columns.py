@@ -10,7 +10,7 @@ from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.linear import matrix_product
-from minidl.kernels.tape import do
+from minidl.kernels.tape import contiguous, do
 
 __all__ = ["correlate", "fits", "input_gradient", "matrix", "weight_gradient"]
 
@@ -68,7 +68,7 @@ def windows(x, window):
 
 def matrix(weight):
     """Weights (OC, C, KH, KW) as (OC, KH KW C)."""
-    return np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(len(weight), -1)
+    return contiguous(weight.transpose(0, 2, 3, 1)).reshape(len(weight), -1)
 
 
 def finish_rows(y, bias, scale, low, *other):
@@ -102,4 +102,4 @@ def weight_gradient(x, dy, shape, window):
     """dweight of the given shape (OC, C, KH, KW)."""
     OC, C, KH, KW = shape
     dw = matrix_product(dy.reshape(-1, OC).T, windows(x, window))
-    return np.ascontiguousarray(dw.reshape(OC, KH, KW, C).transpose(0, 3, 1, 2))
+    return contiguous(dw.reshape(OC, KH, KW, C).transpose(0, 3, 1, 2))

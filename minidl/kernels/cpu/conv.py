@@ -21,6 +21,7 @@ from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
 from minidl.kernels.deferred import Deferred
+from minidl.kernels.tape import compute, contiguous
 
 PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
@@ -235,7 +236,7 @@ def panels(weight, groups):
     OC, CG, KH, KW = weight.shape
     width = PANEL_BYTES // weight.itemsize
     packed = empty((groups, -(-(OC // groups) // width), KH * KW * CG, width), weight.dtype)
-    rows = np.ascontiguousarray(weight).reshape(OC, -1)
+    rows = contiguous(weight).reshape(OC, -1)
     threads.run_over(weight.size, pack, groups * packed.shape[1], rows, KH * KW, packed)
     return packed
 
@@ -278,9 +279,9 @@ def together(x, panels, OC, bias, window, finish=()):
     """As `direct`, for weights from `neighbours.banded`: a few neighbouring pixels of y are one of more channels."""
     wide = neighbours.widened(window, panels.shape[2] // (window.kernel_size[0] * x.shape[3]))
     count = window.output[1] // wide.output[1]
-    bias = None if bias is None else np.tile(bias, count)
+    bias = None if bias is None else compute(np.tile, bias, count)
     if finish:
-        finish = (np.tile(finish[0], count), *finish[1:])
+        finish = (compute(np.tile, finish[0], count), *finish[1:])
     return direct(x, panels, count * OC, bias, wide, finish).reshape(len(x), *window.output, OC)
 
 
@@ -294,7 +295,7 @@ def prepared(x, weight, window, groups):
     if columns.fits(window, groups, N):
         return columns.correlate, columns.matrix(weight)
     if get_conv_algorithm() == "auto" and neighbours.fits(window, groups, x.dtype, N, OC):
-        return together, panels(neighbours.banded(weight, window), 1)
+        return together, panels(compute(neighbours.banded, weight, window), 1)
     return direct, panels(weight, groups)
 
 
@@ -330,7 +331,7 @@ def conv2d_dx(dy, weight, window, groups, shape):
         return depthwise.input_gradient(dy, weight, window, shape).transpose(0, 3, 1, 2)
     if columns.fits(window, groups, N):
         return columns.input_gradient(dy, weight, window, shape).transpose(0, 3, 1, 2)
-    w = np.ascontiguousarray(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
+    w = contiguous(weight.reshape(groups, OC // groups, CG, KH, KW).transpose(0, 3, 4, 1, 2))
     dx = empty((N, H, W, C), dy.dtype)
     threads.run(input_gradient, N, dy, w.reshape(-1), dx, *geometry(window, H, W), groups)
     return dx.transpose(0, 3, 1, 2)
@@ -348,8 +349,8 @@ def conv2d_dweight(x, dy, shape, window, groups):
     T = max(1, min(PARTS, N, PART_BYTES // (math.prod(shape) * x.itemsize)))
     parts = np.empty((T, math.prod(shape)), x.dtype)
     threads.run(weight_gradient, T, x, dy, parts, *geometry(window, H, W), groups)
-    packed = parts.sum(axis=0).reshape(groups, KH, KW, CG, OC // groups)
-    return np.ascontiguousarray(packed.transpose(0, 4, 3, 1, 2)).reshape(shape)
+    packed = compute(np.sum, parts, 0).reshape(groups, KH, KW, CG, OC // groups)
+    return contiguous(packed.transpose(0, 4, 3, 1, 2)).reshape(shape)
 
 
 def as_kernel(*arrays):
@@ -359,7 +360,7 @@ def as_kernel(*arrays):
 @override("conv2d_forward", "cpu", when=lambda x, weight, bias, **_: as_kernel(x, weight, bias))
 def conv2d_forward(x, weight, bias, *, window, groups):
     images, OC = channels_last(x), weight.shape[0]
-    shift = None if bias is None else np.array(bias)
+    shift = None if bias is None else compute(np.array, bias)
     parts = (images, *prepared(images, weight, window, groups), OC, window, None, shift)
     private = is_buffer(images) or not np.may_share_memory(images, x)
     if private and not is_grad_enabled():  # what follows may be done on the way; backward would need y

@@ -9,6 +9,7 @@ from minidl.kernels import threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.jit import jit
 from minidl.kernels.cpu.launch import job_of, share_out
+from minidl.kernels.tape import compute, contiguous
 
 __all__ = ["correlate", "fits", "input_gradient", "weight_gradient"]
 
@@ -99,7 +100,7 @@ def fits(shape, groups):
 
 def taps(weight):
     """Weights (C, 1, KH, KW) as (KH KW, C)."""
-    return np.ascontiguousarray(weight.reshape(len(weight), -1).T)
+    return contiguous(weight.reshape(len(weight), -1).T)
 
 
 def correlate(x, w, C, bias, window, finish=()):
@@ -109,7 +110,11 @@ def correlate(x, w, C, bias, window, finish=()):
     (N, OH, OW), least = (len(x), *window.output), x.dtype.type(-np.inf) if other else low
     y = empty((N, OH, OW, C), x.dtype)
     threads.run(forward, N * OH, x, w, bias, y, *window[:4], scale, least)
-    return np.maximum(y + other[0].reshape(y.shape), low) if other else y
+    return compute(add_and_cut, y, other[0].reshape(y.shape), low) if other else y
+
+
+def add_and_cut(y, other, low):
+    return np.maximum(y + other, low)
 
 
 def input_gradient(dy, weight, window, shape):
@@ -125,4 +130,8 @@ def weight_gradient(x, dy, shape, window):
     C, _, KH, KW = shape
     parts = np.empty((min(PARTS, len(x)), KH * KW, C))
     threads.run(collect, len(parts), x, dy, parts, *window[:4])
-    return np.ascontiguousarray(parts.sum(axis=0).T, x.dtype).reshape(shape)
+    return compute(whole, parts, x.dtype).reshape(shape)
+
+
+def whole(parts, dtype):
+    return np.ascontiguousarray(parts.sum(axis=0).T, dtype)

@@ -197,7 +197,7 @@ def product_by_panels(a, b, a_rows, b_rows):
 
 def compact(w):
     """The matrix w, copied if neither it nor its transpose is contiguous."""
-    return w if w.flags.forc else np.ascontiguousarray(w)
+    return w if w.flags.forc else contiguous(w)
 
 
 def matrix(x):

@@ -15,6 +15,7 @@ from minidl.kernels.cpu.jit import jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.signs import GROUP, passed
 from minidl.kernels.cpu.vectors import I64, Emitter, Vector, data, loop
+from minidl.kernels.tape import compute
 
 __all__ = ["BLOCKS", "RUN", "SPAN", "add_up", "column_sums", "join", "repeated", "sum_rows"]
 
@@ -122,10 +123,14 @@ def totals(start, stop, crew, x, sums, y):
                 sums[0, t, c] += s[c]
 
 
+def column_sums_of_few(x):
+    return x.sum(axis=0, dtype=np.float64).astype(x.dtype)
+
+
 def column_sums(x):
     """Σ over the rows of x (m, C), in the dtype of x."""
     if x.size < threads.FEW:  # NumPy is as fast, and nothing has to be compiled before the first step
-        return x.sum(axis=0, dtype=np.float64).astype(x.dtype)
+        return compute(column_sums_of_few, x)
     joined, y = join(x), np.empty(x.shape[1], x.dtype)
     threads.run_over(x.size, totals, BLOCKS, joined, np.empty((1, BLOCKS, joined.shape[1])), y)
     return y
