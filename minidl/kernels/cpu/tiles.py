@@ -92,9 +92,9 @@ def transposed_g_5(u0, u1, u2, u3, u4, u5):
 # fmt: on
 
 
-def both_ways(transform, tile):
-    """The transform of each column of a tile (a list of rows), then of each row of what comes out."""
-    columns = [transform(*column) for column in zip(*tile, strict=True)]
+def both_ways(transform, tile, part=slice(None)):
+    """The transform of each column of a tile (a list of rows), then of each row, or of part of them."""
+    columns = [transform(*column)[part] for column in zip(*tile, strict=True)]
     return [transform(*row) for row in zip(*columns, strict=True)]
 
 
@@ -104,8 +104,12 @@ def offsets(context, builder, kind, array, n):
     return [builder.load(builder.gep(start, [I64(i)])) for i in range(n)]
 
 
-def pixels_to_planes(transform, n):
-    """Make the intrinsic that takes n x n pixels of `image` from channel c on to planes[i + k plane]."""
+def pixels_to_planes(transform, n, parts=(slice(None),)):
+    """Make the intrinsic that takes n x n pixels of `image` from channel c on to planes[i + k plane].
+
+    The rows of planes are made in parts, for which the pixels are loaded again: all 36 do not fit into the registers,
+    and what does not fit would be stored and loaded, too.
+    """
 
     @intrinsic
     def tile(typingctx, image, rows, columns, c, planes, i, plane):
@@ -126,8 +130,9 @@ def pixels_to_planes(transform, n):
                 place = builder.select(inside, builder.gep(image, [offset]), nothing)
                 return Vector(emitter, emitter.load(place, I64(0)))
 
-            result = both_ways(transform, [[pixel(row, column) for column in columns] for row in rows])
-            store_planes(emitter, result, planes, plane)
+            for part in parts:
+                pixels = [[pixel(row, column) for column in columns] for row in rows]
+                store_planes(emitter, both_ways(transform, pixels, part), planes, plane, 6 * (part.start or 0))
             return context.get_dummy_value()
 
         n_ = types.intp
@@ -160,8 +165,8 @@ def load_planes(emitter, source, step, n):
     return [[Vector(emitter, emitter.load(source, offset[n * i + j])) for j in range(n)] for i in range(n)]
 
 
-def store_planes(emitter, tile, planes, plane):
-    for k, value in enumerate(value for row in tile for value in row):
+def store_planes(emitter, tile, planes, plane, first=0):
+    for k, value in enumerate((value for row in tile for value in row), first):
         emitter.store(value.value, planes, emitter.builder.mul(I64(k), plane))
 
 
@@ -216,7 +221,7 @@ def planes_to_pixels(transform, n):
     return tile
 
 
-input_tile = pixels_to_planes(bt, 6)
+input_tile = pixels_to_planes(bt, 6, (slice(0, 3), slice(3, 6)))
 gradient_tile_4, gradient_tile_2 = pixels_to_planes(transposed_at_4, 4), pixels_to_planes(transposed_at_2, 2)
 output_tile_4, output_tile_2 = planes_to_pixels(at_4, 4), planes_to_pixels(at_2, 2)
 weight_tile_3, weight_tile_5 = planes_to_planes(g_3, 3), planes_to_planes(g_5, 5)
