@@ -81,7 +81,7 @@ def finish_rows(y, bias, scale, low, *other):
 
 
 def correlate(x, w, OC, bias, window, finish=()):
-    """y (N, OH, OW, OC) for weights from `matrix`, with `finish` as for minidl.kernels.cpu.conv.forward."""
+    """y (N, OH, OW, OC) for weights from `matrix`, finished (minidl.kernels.cpu.finish)."""
     y = matrix_product(windows(x, window), w.T)
     if finish:
         do(finish_rows, y, bias, *finish)

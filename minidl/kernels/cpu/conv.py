@@ -15,6 +15,7 @@ from minidl.kernels.algorithms import get_conv_algorithm
 from minidl.kernels.buffers import empty, is_buffer
 from minidl.kernels.cpu import columns, depthwise, neighbours, winograd
 from minidl.kernels.cpu.copies import copy_rows, copy_transposed
+from minidl.kernels.cpu.finish import whole
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
@@ -57,15 +58,15 @@ def add_in_runs(pixels, width, a, ia, rs, as_, b, ib, panel, c, ic, ldc, R, K, a
 
 
 @routine
-def finish_rows(c, first, rows, bias, finish):
+def finish_rows(c, first, rows, bias, scale, low, other):
     """c = max(scale c + bias (+ other), low) for rows of channels from c[first] on; other is flat, as c."""
-    scale, low, C = finish[0], finish[1], bias.size
+    C = bias.size
     for i in range(first, first + rows * C, C):
         row = c[i : i + C]
-        if len(finish) == 3:
-            other = finish[2][i : i + C]
+        if other.size:
+            more = other[i : i + C]
             for k in range(C):
-                v = scale[k] * row[k] + bias[k] + other[k]
+                v = scale[k] * row[k] + bias[k] + more[k]
                 row[k] = low if v <= low else v  # NaN passes
         else:
             for k in range(C):
@@ -77,7 +78,7 @@ def finish_rows(c, first, rows, bias, finish):
 def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dilation, groups, strips, finish):
     """y = x * w + bias for tasks start..stop of images * strips: x (N, H, W, C), y (N, OH, OW, OC), w from `panels`.
 
-    With finish = (scale, low) it is max(scale (x * w) + bias, low), with (scale, low, other) `other`, flat, is added.
+    `finish` has all parts but signs, see minidl.kernels.cpu.finish.
     """
     if crew:
         return share_out(job_of(start, stop), crew)
@@ -86,7 +87,7 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
     (_, panels, K, panel), CG, OCG = w.shape, C // groups, OC // groups
     in_place = H == HP and W == WP  # nothing to pad
     padded = np.zeros(0 if in_place else HP * WP * C, x.dtype)
-    image_in, b, c = x.reshape(-1), w.reshape(-1), y.reshape(-1)
+    image_in, b, c, (scale, low, other) = x.reshape(-1), w.reshape(-1), y.reshape(-1), finish
     a = image_in if in_place else padded
     merge_rows = SH == 1 and OW * SW == WP  # the image is one long row
     runs = groups == 1 and DW == 1  # a row of a window is KW * C contiguous numbers, else KW times C / groups
@@ -100,9 +101,7 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
         image = n * HP * WP * C if in_place else 0
         if not in_place:
             copy_rows(image_in, n * H * W * C, W * C, padded, (top * WP + left) * C, WP * C, H, W * C)
-        begun = bias.size
-        if len(finish) > 0:
-            begun = 0
+        begun = 0 if scale.size else bias.size
         if begun:
             copy_rows(bias, 0, 0, c, begin, OC, rows * OW, OC)
         for g in range(groups):
@@ -121,8 +120,8 @@ def forward(start, stop, crew, x, w, bias, y, size, kernel, stride, padding, dil
                             pixels, width, a, ia + i * DH * WP * C, SW * C, across, 1,
                             b, ib + i * R * L * panel, L * panel, panel, c, ic, OC, R, L, begun + i,
                         )  # fmt: skip
-        if len(finish) > 0:
-            finish_rows(c, begin, rows * OW, bias, finish)
+        if scale.size:
+            finish_rows(c, begin, rows * OW, bias, scale, low, other)
 
 
 @routine
@@ -263,7 +262,7 @@ def is_product(window, H, W):
 
 
 def direct(x, panels, OC, bias, window, finish=()):
-    """y (N, OH, OW, OC) of x (N, H, W, C) and weights from `panels`; see `forward` for `finish`."""
+    """y (N, OH, OW, OC) of x (N, H, W, C) and weights from `panels`, finished (minidl.kernels.cpu.finish)."""
     N, H, W, _ = x.shape
     y = empty((N, *window.output, OC), x.dtype)
     bias = np.empty(0, x.dtype) if bias is None else bias
@@ -271,6 +270,7 @@ def direct(x, panels, OC, bias, window, finish=()):
     strips = max(1, min(FEW // N, OH))  # of an image, so that a few are work for all threads
     if is_product(window, H, W):
         strips = max(strips, min(OH, x.nbytes // (N * STRIP)))
+    finish = whole(finish, x.dtype)[:3]
     threads.run(forward, N * strips, x, panels, bias, y, *geometry(window, H, W), len(panels), strips, finish)
     return y
 

@@ -104,7 +104,7 @@ def taps(weight):
 
 
 def correlate(x, w, C, bias, window, finish=()):
-    """y (N, OH, OW, C), with weights from `taps` and `finish` as for minidl.kernels.cpu.conv.direct."""
+    """y (N, OH, OW, C), with weights from `taps`, finished (minidl.kernels.cpu.finish)."""
     scale, low, *other = finish or (np.ones(C, x.dtype), x.dtype.type(-np.inf))
     bias = np.zeros(C, x.dtype) if bias is None else bias
     (N, OH, OW), least = (len(x), *window.output), x.dtype.type(-np.inf) if other else low

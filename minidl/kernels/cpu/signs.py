@@ -14,10 +14,11 @@ from minidl.kernels.cpu.jit import routine
 from minidl.kernels.cpu.layout import is_channels_last
 from minidl.kernels.cpu.vectors import Emitter, data
 
-__all__ = ["GROUP", "cut", "keep_signs", "new_signs", "signs_of"]
+__all__ = ["EVERY", "GROUP", "cut", "keep_signs", "new_signs", "signs_of"]
 
 GROUP = 16  # numbers whose bits are one uint16
 BITS = ir.IntType(GROUP)
+EVERY = ir.Constant(BITS, -1)
 
 
 @intrinsic

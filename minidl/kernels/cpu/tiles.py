@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minidl.kernels.cpu.signs import passed
+from minidl.kernels.cpu.signs import EVERY, passed
 from minidl.kernels.cpu.vectors import I8, I32, I64, Emitter, Vector, data
 
 __all__ = ["gradient_tile_2", "gradient_tile_4", "input_tile", "output_tile_2", "output_tile_4"]
@@ -173,8 +173,7 @@ def store_planes(emitter, tile, planes, plane, first=0):
 def planes_to_pixels(transform, n):
     """Make the intrinsic that writes the n x n transform of planes[i + k plane] + bias[c:] to pixels of `image`.
 
-    What lies outside goes to `waste`. `finish` is (), or (scale, low), (scale, low, other), (scale, low, other, signs):
-    then the pixels are max(scale[c:] transform + bias[c:] (+ those of other, where the signs let them pass), low).
+    What lies outside goes to `waste`. `finish` is (), or has all parts (minidl.kernels.cpu.finish).
     """
 
     @intrinsic
@@ -193,25 +192,22 @@ def planes_to_pixels(transform, n):
             image, waste = data(context, builder, kinds[4], image), data(context, builder, kinds[8], waste)
             rows = offsets(context, builder, kinds[5], rows, n)
             columns = [builder.add(x, c) for x in offsets(context, builder, kinds[6], columns, n)]
-            finish = [builder.extract_value(finish, k) for k in range(len(kinds[9]))]
-            scale = vector(kinds[9][0], finish[0], c) if finish else None
-            low = emitter.splat(finish[1]) if finish else None
+            if len(kinds[9]):
+                scale, low, other, signs = (builder.extract_value(finish, k) for k in range(4))
+                scale, low = vector(kinds[9][0], scale, c), emitter.splat(low)
+                other, others = data_or(context, builder, kinds[9][2], other, emitter.zero)
+                signs, bits = data_or(context, builder, kinds[9][3], signs, EVERY)
             for row, values in zip(rows, result, strict=True):
                 for column, value in zip(columns, values, strict=True):
                     offset = builder.add(row, column)
                     inside = builder.icmp_signed(">=", offset, I64(0))
-                    value = value + bias if scale is None else scale * value + bias
-                    if len(finish) > 2:
-                        place = builder.select(inside, offset, I64(0))
-                        more = vector(kinds[9][2], finish[2], place)
-                        if len(finish) == 4:
-                            signs = data(context, builder, kinds[9][3], finish[3])
-                            more = Vector(emitter, passed(emitter, more.value, signs, place))
-                        value += more
-                    value = value.value
-                    if finish:
-                        cut = builder.fcmp_ordered("<=", value, low)  # NaN passes
-                        value = builder.select(cut, low, value)
+                    if len(kinds[9]):
+                        more = emitter.load(other, builder.select(builder.and_(inside, others), offset, I64(0)))
+                        more = passed(emitter, more, signs, builder.select(builder.and_(inside, bits), offset, I64(0)))
+                        value = (scale * value + bias + Vector(emitter, more)).value
+                        value = builder.select(builder.fcmp_ordered("<=", value, low), low, value)  # NaN passes
+                    else:
+                        value = (value + bias).value
                     emitter.store(value, builder.select(inside, builder.gep(image, [offset]), waste), I64(0))
             return context.get_dummy_value()
 
@@ -219,6 +215,14 @@ def planes_to_pixels(transform, n):
         return types.void(planes, n_, n_, bias, image, rows, columns, n_, waste, finish), codegen
 
     return tile
+
+
+def data_or(context, builder, kind, array, constant):
+    """The address of an array's data, of a constant if it is empty, and whether it is not."""
+    array = context.make_array(kind)(context, builder, array)
+    instead = builder.bitcast(cgutils.global_constant(builder, "constant", constant), array.data.type)
+    has_some = builder.icmp_signed(">", array.nitems, I64(0))
+    return builder.select(has_some, array.data, instead), has_some
 
 
 input_tile = pixels_to_planes(bt, 6, (slice(0, 3), slice(3, 6)))

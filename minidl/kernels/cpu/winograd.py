@@ -12,6 +12,7 @@ import numpy as np
 from minidl.kernels import threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.columns import NARROW
+from minidl.kernels.cpu.finish import whole
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.micro import special_product as product
@@ -106,13 +107,12 @@ def transform_tiles(image, place, count, size, down, across, H, W, C, top, left,
 def forward(start, stop, crew, x, u, bias, y, side, block, top, left, finish):
     """y = x * w + bias for blocks of tiles start..stop: x (N, H, W, C), y (N, OH, OW, OC), u from `transform_weights`.
 
-    With finish = (scale, low) it is max(scale (x * w) + bias, low), with (scale, low, other) `other`, flat, is added,
-    with (scale, low, other, signs) only where the signs let it pass. `side` is a tuple as long as the side of a tile:
-    then numba compiles the code of one size only.
+    `finish` has all parts, see minidl.kernels.cpu.finish. `side` is a tuple as long as the side of a tile: then numba
+    compiles the code of one size only.
     """
     if crew:
         return share_out(job_of(start, stop), crew)
-    size = len(side)
+    size, plain = len(side), finish[0].size == 0
     (N, H, W, C), (_, OH, OW, OC) = x.shape, y.shape
     down, across = -(-OH // size), -(-OW // size)
     tiles = N * down * across
@@ -143,7 +143,12 @@ def forward(start, stop, crew, x, u, bias, y, side, block, top, left, finish):
             set_offsets(columns, size, w * size, OW, OC, 0)
             for k in range(0, OC, LANES):
                 if len(side) == 4:
-                    output_tile_4(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
+                    if plain:
+                        output_tile_4(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, ())
+                    else:
+                        output_tile_4(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
+                elif plain:
+                    output_tile_2(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, ())
                 else:
                     output_tile_2(m, i * OC + k, m_plane, bias, c, rows, columns, k, waste, finish)
             begin = after(begin, down, across)
@@ -301,10 +306,11 @@ def planes(w):
 
 
 def correlate(x, u, OC, bias, window, finish=()):
-    """y (N, OH, OW, OC) of x (N, H, W, C) and u from `planes`; see `forward` for `finish`."""
+    """y (N, OH, OW, OC) of x (N, H, W, C) and u from `planes`, finished (minidl.kernels.cpu.finish)."""
     (N, _, _, C), K, (OH, OW) = x.shape, window.kernel_size[0], window.output
     bias = np.zeros(OC, x.dtype) if bias is None else bias
     y, block, (size, tiles) = empty((N, OH, OW, OC), x.dtype), block_size(C + OC), tiles_of(K, N, OH, OW)
+    finish = whole(finish, x.dtype)
     threads.run(forward, -(-tiles // block), x, u, bias, y, (0,) * size, block, *window.padding, finish)
     return y
 
