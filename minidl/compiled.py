@@ -33,12 +33,13 @@ def compile(model: Module) -> "Compiled":
     input is decided once. Before a recording is used it must give the same bits as the model for another input, and
     for other weights if it has gradients; if it does not, a warning says so, and the model runs as it is.
 
-    Changes of weights, of modes, of hooks, and of `set_conv_algorithm` are noticed; layers that are added or exchanged
-    later are not. All activations of a recorded pass stay in memory. Second derivatives, and gradients taken twice of
-    one pass (`retain_graph`), raise RuntimeError: take them of the model itself.
+    Changes of layers, weights, modes, attributes, hooks, and of `set_conv_algorithm` are noticed; what else Python does
+    in a forward (print, count, change a list) is not repeated. All activations of a recorded pass stay in memory.
+    Second derivatives, and gradients taken twice of one pass (`retain_graph`), raise RuntimeError: take them of the
+    model itself.
 
     Args:
-        model: a network that is complete.
+        model: a network.
 
     Returns:
         A Module that shares the model's parameters; in its state dict the keys begin with "_orig_mod.".
@@ -56,14 +57,13 @@ class Compiled(Module):
 
     def __init__(self, model: Module):
         super().__init__()
-        self._orig_mod = model
-        self._parts = list(model.modules())
-        self._leaves, self._stats = list(model.parameters()), list(model.buffers())
+        self._orig_mod, self.training = model, model.training
         self._passes: dict[tuple, Pass | None] = {}
-        self._seen: list[Any] = []  # the versions of weights and buffers that the passes are of
+        self._seen: list[Any] = []  # what the model was when the passes were recorded
+        self._held: list[Tensor] = []  # of its Tensors then: nothing else gets their ids
         self._steps: dict[tuple, Step | None] = {}
-        self._last: tuple = ()  # what the last call with gradients was like
-        self._playing = threading.Lock()
+        self._last: list[tuple] = []  # what the last call with gradients was like
+        self._playing = threading.RLock()
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -75,59 +75,77 @@ class Compiled(Module):
         return compile, (self._orig_mod,)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        if not options and len(inputs) == 1 and self._can_play(inputs[0]):
-            x = inputs[0]
-            with self._playing:
-                if is_grad_enabled():
-                    step = self._step(x)
-                    if step is not None and step.is_free():
-                        return step(x)
-                elif not any(part.training for part in self._parts):
-                    play = self._pass(x.array)
-                    if play is not None:
-                        return Tensor(play(x.array))
+        if not options and len(inputs) == 1 and can_play(inputs[0]):
+            x, parts = inputs[0], parts_of(self._orig_mod)
+            if not any(part._forward_hooks or part._forward_pre_hooks for part in parts):
+                with self._playing:
+                    if is_grad_enabled():
+                        step = self._step(x, parts)
+                        if step is not None and step.is_free():
+                            return step(x)
+                    elif not any(part.training for part in parts):
+                        play = self._pass(x.array, parts)
+                        if play is not None:
+                            return Tensor(play(x.array))
         return self._orig_mod(*inputs, **options)
 
-    def _can_play(self, x: Any) -> bool:
-        return (
-            isinstance(x, Tensor)
-            and x.array.dtype.kind == "f"
-            and x.array.size > 0
-            and kernels_enabled()
-            and not tape.is_recording()
-            and not here.watchers
-            and not any(part._forward_hooks or part._forward_pre_hooks for part in self._parts)
-        )
-
-    def _pass(self, x: np.ndarray) -> Pass | None:
+    def _pass(self, x: np.ndarray, parts: list[Module]) -> Pass | None:
         """The inference pass for inputs like x, with the weights as they are."""
-        seen = [tensor.memory.changes for tensor in (*self._leaves, *self._stats)]
+        tensors = tensors_of(parts)
+        seen = [*(t.memory.changes for t in tensors), *map(id, tensors), *(part._changes for part in parts)]
         if seen != self._seen:
-            self._passes, self._seen = {}, seen
+            self._passes.clear()
+            self._seen[:], self._held[:] = seen, tensors
         key = (x.shape, x.strides, x.dtype, get_conv_algorithm())
-        return self._kept(self._passes, key, PASSES, recorded_pass, x)
+        if key not in self._passes:
+            self._keep(self._passes, key, PASSES, recorded_pass, x)
+        return self._passes[key]
 
-    def _step(self, x: Tensor) -> Step | None:
+    def _step(self, x: Tensor, parts: list[Module]) -> Step | None:
         """The step for inputs like x, with any weights in the memory where they are."""
-        if any(p.hooks for p in self._leaves):
+        tensors = tensors_of(parts)
+        wanted = tuple([tensor.requires_grad for tensor in (x, *tensors)])
+        if True not in wanted or any(tensor.hooks for tensor in tensors):
             return None
-        memory = tuple([id(tensor.array) for tensor in (*self._leaves, *self._stats)])
-        wanted = tuple([tensor.requires_grad for tensor in (x, *self._leaves)])
-        if True not in wanted:
-            return None
-        modes = tuple([part.training for part in self._parts])
-        key = (x.shape, x.array.strides, x.dtype, get_conv_algorithm(), memory, wanted, modes)
-        again, self._last = key == self._last or key in self._steps, key
-        return self._kept(self._steps, key, STEPS, recorded_step, x) if again else None
+        memory, modes = tuple([id(tensor.array) for tensor in tensors]), tuple([part.training for part in parts])
+        changes = tuple([part._changes for part in parts])
+        key = (x.shape, x.array.strides, x.dtype, get_conv_algorithm(), memory, wanted, modes, changes)
+        again, self._last[:] = [key] == self._last, [key]
+        if again and key not in self._steps:
+            self._keep(self._steps, key, STEPS, recorded_step, x)
+        return self._steps.get(key)
 
-    def _kept(self, store: dict[tuple, Any], key: tuple, most: int, record: Callable[..., Any], x: Any) -> Any:
-        """What the store holds under a key, recorded if it is not there; the oldest of too many goes."""
-        if key not in store:
-            while len(store) >= most:
-                del store[next(iter(store))]
-            try:
-                store[key] = record(self._orig_mod, x)
-            except Unplayable as reason:
-                store[key], name = None, type(self._orig_mod).__name__
-                warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=5)
-        return store[key]
+    def _keep(self, store: dict[tuple, Any], key: tuple, most: int, record: Callable[..., Any], x: Any) -> None:
+        """Record something under a key; the oldest of too many goes."""
+        made = [k for k, play in store.items() if play is not None]
+        for old in made[: max(0, len(made) + 1 - most)]:
+            del store[old]
+        store[key] = None
+        try:
+            store[key] = record(self._orig_mod, x)
+        except Unplayable as reason:
+            name = type(self._orig_mod).__name__
+            warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=6)
+
+
+def can_play(x: Any) -> bool:
+    return (
+        isinstance(x, Tensor)
+        and x.array.dtype.kind == "f"
+        and x.array.size > 0
+        and kernels_enabled()
+        and not tape.is_recording()
+        and not here.watchers
+    )
+
+
+def parts_of(model: Module) -> list[Module]:
+    """The model and all modules in it; one that is in it twice comes twice."""
+    parts = [model]
+    for part in parts:
+        parts += [child for child in part._modules.values() if child is not None]
+    return parts
+
+
+def tensors_of(parts: list[Module]) -> list[Tensor]:
+    return [t for part in parts for home in (part._parameters, part._buffers) for t in home.values() if t is not None]

@@ -4,6 +4,9 @@ A recording notes what kernels do to which memory (minidl.kernels.tape). It coun
 what the model does, to the last bit.
 """
 
+import copy
+import pickle
+import random
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from minidl.autograd import TensorBase, differentiable, reach, sweep
-from minidl.grad_mode import no_grad
 from minidl.kernels import Kernel, tape
 from minidl.kernels.buffers import owner
 from minidl.nn.module import Module
-from minidl.random import get_rng_state, set_rng_state
+from minidl.random import fork_rng, get_rng_state, set_rng_state
 from minidl.tensor import Tensor
 
 __all__ = ["Pass", "Step", "Unplayable", "recorded_pass", "recorded_step"]
@@ -33,10 +35,10 @@ class Pass:
 
     def __init__(self, model: Module, x: np.ndarray):
         self.input = copied(x)
-        with tape.record() as calls:
-            self.output = array_of(model(Tensor(self.input)))
-        self.calls = depending(calls, self.input)
+        calls, output = recorded(model, Tensor(self.input), x)
+        self.output, self.calls = output.array, depending(calls, self.input)
 
+    @np.errstate(all="ignore")
     def __call__(self, x: np.ndarray) -> np.ndarray:
         np.copyto(self.input, x)
         tape.play(self.calls)
@@ -46,7 +48,7 @@ class Pass:
 def recorded_pass(model: Module, x: np.ndarray) -> Pass:
     """The pass for inputs like x; raises Unplayable if it does not do what the model does."""
     play, other = Pass(model, x), varied(x)
-    check([play(other)], [model(Tensor(other)).array])
+    compare([play(other)], lambda: [model(Tensor(other)).array])
     return play
 
 
@@ -67,16 +69,17 @@ def depending(calls: list[tape.Call], x: np.ndarray) -> list[tape.Call]:
 class Turn:
     """One pass forward, until its gradients have been taken or nobody can ask for them any more."""
 
-    __slots__ = ("__weakref__", "is_over")
+    __slots__ = ("__weakref__", "is_over", "seen")
 
-    def __init__(self) -> None:
-        self.is_over = False
+    def __init__(self, seen: list[int]):
+        self.is_over, self.seen = False, seen
 
 
 class Step:
     """The calls of a pass forward and of the gradients' way back, for inputs of one shape.
 
-    Its activations stay where they are, so there is one turn at a time.
+    They are noted while the model runs as it is: the way forward of x when the Step is made, for its first turn, and
+    the way back when somebody asks for gradients. The activations stay where they are, so there is one turn at a time.
 
     Attributes:
         parameters: that the output depends on.
@@ -85,34 +88,37 @@ class Step:
     def __init__(self, model: Module, x: Tensor):
         self.input = copied(x.array)
         source = Tensor(self.input).requires_grad_(x.requires_grad)
-        buffers = [(buffer, buffer.memory.changes) for buffer in model.buffers()]
-        with tape.record() as self.forward:
-            output = model(source)
-            self.output = array_of(output)
-        self.changing = [buffer.memory for buffer, before in buffers if buffer.memory.changes != before]
-        nodes, leaves = reach([output.edge], {})
+        tensors = [*model.parameters(), *model.buffers()]
+        before = [tensor.memory.changes for tensor in tensors]
+        self.forward, self.graph = recorded(model, source, x.array)
+        if not self.graph.requires_grad:
+            raise Unplayable("its output depends on no parameter")
+        self.nodes, leaves = reach([self.graph.edge], {})
         self.parameters = [p for p in model.parameters() if id(p) in leaves]
-        if {id(leaf) for leaf in leaves.values()} != {id(p) for p in (*self.parameters, *([source] * x.requires_grad))}:
-            raise Unplayable("it depends on more than its parameters and its input")
-        read = {id(memory) for node in nodes for memory, _, _ in node.versions}
-        self.read = [p.array for p in self.parameters if id(p.memory) in read]
-        self.dy = np.zeros_like(self.output)
-        with tape.record() as self.backward:
-            found = sweep([output], [Tensor(self.dy)], None, False)
-        self.gradients = [found.get(id(leaf)) for leaf in (source, *self.parameters)]
-        self.turn: weakref.ref[Turn] | None = None
+        self.leaves = [*([source] * x.requires_grad), *self.parameters]
+        if {id(leaf) for leaf in self.leaves} != set(leaves):
+            raise Unplayable("it does not depend on its input and its parameters alone, or on its input at all")
+        read = {id(memory) for node in self.nodes for memory, _, _ in node.versions}
+        self.read = [tensor.memory for tensor in tensors if id(tensor.memory) in read]
+        self.changing = [t.memory for t, n in zip(tensors, before, strict=True) if t.memory.changes != n]
+        self.output, self.turn = self.graph.array, None
+        self.held = [tensor.array for tensor in tensors]  # so that no other array gets the id of one of them
+        self.backward: list[tape.Call] | None = None
 
     def is_free(self) -> bool:
-        """Whether nobody can ask for the gradients of the last pass any more."""
+        """Whether nobody can ask for the gradients of the last turn any more."""
         turn = self.turn and self.turn()
         return turn is None or turn.is_over
 
     def begin(self, x: np.ndarray) -> tuple[np.ndarray, Turn]:
-        np.copyto(self.input, x)
-        tape.play(self.forward)
-        for memory in self.changing:
-            memory.changes += 1
-        turn = Turn()
+        if self.turn is not None:
+            np.copyto(self.input, x)
+            tape.play(self.forward)
+            for memory in self.changing:
+                memory.changes += 1
+            for node in self.nodes:  # as long as the way back is not noted: they hold what was computed now
+                node.versions = [(memory, memory.changes, shape) for memory, _, shape in node.versions]
+        turn = Turn([memory.changes for memory in self.read])
         self.turn = weakref.ref(turn)
         return self.output.copy("K"), turn
 
@@ -122,11 +128,34 @@ class Step:
                 "compile: the activations of this pass were used up by its first backward; "
                 "take further gradients of the model itself"
             )
-        np.copyto(self.dy, dy)
-        tape.play(self.backward)
-        dxs = tuple([g.copy("K") if need else None for g, need in zip(self.gradients, needs, strict=True)])
+        if turn.seen != [memory.changes for memory in self.read]:
+            raise RuntimeError(
+                "compile: a parameter or buffer that the gradients depend on was changed in place since the pass; "
+                "change it after backward"
+            )
+        if self.backward is None:
+            self.record_way_back(dy)
+        else:
+            np.copyto(self.dy, dy)
+            tape.play(self.backward)
+        wanted = needs if len(needs) == len(self.leaves) else needs[1:]  # x needs none
+        dxs = [g.copy("K") if need else None for g, need in zip(self.gradients, wanted, strict=True)]
         turn.is_over = True
-        return dxs
+        return tuple(dxs) if wanted is needs else (None, *dxs)
+
+    def record_way_back(self, dy: np.ndarray) -> None:
+        self.dy = np.array(dy, order="K")
+        hooks = [leaf.hooks for leaf in self.leaves]
+        for leaf in self.leaves:
+            leaf.hooks = None  # they are for who asks for the gradients
+        try:
+            with tape.record() as calls:
+                found = sweep([self.graph], [Tensor(self.dy)], None, False)
+        finally:
+            for leaf, own in zip(self.leaves, hooks, strict=True):
+                leaf.hooks = own
+        self.gradients = [found[id(leaf)] for leaf in self.leaves]
+        self.backward, self.graph, self.nodes = calls, None, []
 
     def __call__(self, x: Tensor) -> Tensor:
         """The output for x, as one operation on x and the parameters."""
@@ -137,11 +166,11 @@ def compiled_forward(x: Any, *parameters: Any, step: Step) -> tuple[Any, tuple]:
     if any(isinstance(a, TensorBase) for a in (x, *parameters)):  # the gradient of a gradient asks for it
         raise RuntimeError("compile: a compiled model has no second derivatives; take them of the model itself")
     y, turn = step.begin(x)
-    return y, (turn, step, *step.read)
+    return y, (turn, step)
 
 
 def compiled_backward(dy: Any, saved: tuple, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-    turn, step, *_ = saved
+    turn, step = saved
     return step.end(turn, dy, needs)
 
 
@@ -149,58 +178,72 @@ _compiled = differentiable(Kernel(compiled_forward), Kernel(compiled_backward))
 
 
 def recorded_step(model: Module, x: Tensor) -> Step:
-    """The step for inputs like x; raises Unplayable if it does not do what the model does.
+    """The step that x begins, recorded on its first turn; raises Unplayable if it would not do what the model does.
 
-    That is seen by the gradients of another input, with other weights, in the state that a pass has left. The model
-    goes first: its activations are gone when those of the step come to stay.
+    That is seen before by a copy of the model: a recording of it, and it itself, take the gradients of another input,
+    with other weights, in the state that a pass has left.
     """
-    before, other = State(model), Tensor(varied(x.array)).requires_grad_(x.requires_grad)
     try:
-        for p in model.parameters():
-            p.array[...] *= 0.9375
-        with no_grad():
-            model(other)
-        between = State(model)
-        expected = results(model, model, other)
-        before.restore()
-        step = Step(model, x)
-        between.restore()
-        check(results(step, model, other), expected)
-        return step
-    finally:
-        before.restore()
-
-
-class State:
-    """What a pass depends on and may change: parameters, buffers, and the random generator."""
-
-    def __init__(self, model: Module):
-        self.arrays = [tensor.array for tensor in (*model.parameters(), *model.buffers())]
-        self.values, self.random = [a.copy() for a in self.arrays], get_rng_state()
-
-    def restore(self) -> None:
-        for a, value in zip(self.arrays, self.values, strict=True):
-            a[...] = value
-        set_rng_state(self.random)
+        twin = copy.deepcopy(model)
+    except Exception as error:
+        raise Unplayable(f"it cannot be copied: {error}") from error
+    others = random.getstate(), np.random.get_state()
+    with fork_rng():
+        start, other = (Tensor(a).requires_grad_(x.requires_grad) for a in (x.array, varied(x.array)))
+        step = Step(twin, start)
+        results(step, twin, start)
+        for tensor in (*twin.parameters(), *twin.buffers()):
+            if tensor.array.dtype.kind == "f":
+                tensor.array[...] = tensor.array * 0.9375 + 0.0078125
+        itself, draws = copy.deepcopy(twin), get_rng_state()
+        played = [*results(step, twin, other), drawn()]
+        del step  # its activations go before those of the model come
+        set_rng_state(draws)
+        try:
+            compare(played, lambda: [*results(itself, itself, other), drawn()])
+        finally:
+            random.setstate(others[0])
+            np.random.set_state(others[1])
+    return Step(model, x)
 
 
 def results(function: Callable[[Tensor], Any], model: Module, x: Tensor) -> list[np.ndarray]:
     """The output of the function, its gradients by x and the parameters, and the buffers of the model after it."""
     y = function(x)
-    dy = array_of(y) * 0.5
-    if not y.requires_grad:
-        raise Unplayable("its output depends on no parameter")
-    dys = sweep([y], [Tensor(dy)], None, False)
+    dys = sweep([y], [Tensor(y.array * 0.5)], None, False)
     gradients = [dys[id(leaf)] for leaf in (x, *model.parameters()) if id(leaf) in dys]
-    return [copied(a) for a in (y.array, *gradients, *(buffer.array for buffer in model.buffers()))]
+    return [np.array(a) for a in (y.array, *gradients, *(buffer.array for buffer in model.buffers()))]
+
+
+def drawn() -> np.ndarray:
+    """The state of all random generators, in bytes."""
+    return np.frombuffer(pickle.dumps((get_rng_state(), random.getstate(), np.random.get_state())), np.uint8)
 
 
 # --- both ---------------------------------------------------------------------------------------------------------
 
 
+def recorded(model: Module, source: Tensor, x: np.ndarray) -> tuple[list[tape.Call], Tensor]:
+    """The calls of the model's pass over `source`, which holds x, and its output."""
+    before = [module._changes for module in model.modules()]
+    with tape.record() as calls:
+        output = model(source)
+        if isinstance(output, Tensor):
+            output.array  # noqa: B018 (made now)
+    if not isinstance(output, Tensor):
+        raise Unplayable("its output is no Tensor")
+    if before != [module._changes for module in model.modules()]:
+        raise Unplayable("its forward sets attributes")
+    if not np.array_equal(source.array, x, equal_nan=True):
+        raise Unplayable("it changes its input")
+    return calls, output
+
+
 def copied(x: np.ndarray) -> np.ndarray:
     """A copy of x with x's strides."""
     y = np.empty_like(x)
+    if y.strides != x.strides:
+        raise Unplayable("its input has gaps in memory")
     np.copyto(y, x)
     return y
 
@@ -208,17 +251,17 @@ def copied(x: np.ndarray) -> np.ndarray:
 def varied(x: np.ndarray) -> np.ndarray:
     """Other numbers with the shape and the strides of x."""
     y = np.empty_like(x)
-    np.multiply(x[..., ::-1], 0.75, out=y)
+    np.multiply(x[..., ::-1] if x.ndim else x, 0.75, out=y)
     return y
 
 
-def array_of(output: Any) -> np.ndarray:
-    if not isinstance(output, Tensor):
-        raise Unplayable("its output is no Tensor")
-    return output.array
-
-
-def check(played: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    pairs = zip(played, expected, strict=False)
-    if len(played) != len(expected) or not all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs):
+def compare(played: list[np.ndarray], expect: Callable[[], list[np.ndarray]]) -> None:
+    """Raise Unplayable where what was played is not what is expected."""
+    try:
+        expected = expect()
+    except Exception as error:
+        raise Unplayable(f"{type(error).__name__} for another input: {error}") from error
+    if len(played) != len(expected) or not all(
+        np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(played, expected, strict=True)
+    ):
         raise Unplayable("it does more than kernels do")

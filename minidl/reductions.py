@@ -10,6 +10,7 @@ import numpy as np
 from minidl import primitives as op
 from minidl.arguments import as_axes, as_axis
 from minidl.autograd import TensorBase
+from minidl.kernels.tape import compute
 from minidl.primitives import is_floating, to_dtype
 from minidl.protocols import NumPyProtocols
 
@@ -141,16 +142,17 @@ class Reductions(NumPyProtocols):
         axis = None if dim is None else as_axis(function, dim, self.ndim)
         if 0 in (self.shape if axis is None else self.shape[axis : axis + 1]):
             raise IndexError(f"{function}: nothing to compare along dim {dim} of {self.shape}")
-        return self.tensor_type(np.asarray(find(self.array, axis=axis if self.ndim else None, keepdims=keepdim)))
+        found = compute(find, self.array, axis=axis if self.ndim else None, keepdims=keepdim)
+        return self.tensor_type(np.asarray(found))
 
     @numpys_names
     def any(self, dim: Any = None, keepdim: bool = False) -> Self:
         """Whether an element is not 0."""
         axes = as_axes("any", dim, self.ndim)
-        return self.tensor_type(np.asarray(self.array.any(axis=axes, keepdims=keepdim)))
+        return self.tensor_type(np.asarray(compute(np.any, self.array, axis=axes, keepdims=keepdim)))
 
     @numpys_names
     def all(self, dim: Any = None, keepdim: bool = False) -> Self:
         """Whether no element is 0."""
         axes = as_axes("all", dim, self.ndim)
-        return self.tensor_type(np.asarray(self.array.all(axis=axes, keepdims=keepdim)))
+        return self.tensor_type(np.asarray(compute(np.all, self.array, axis=axes, keepdims=keepdim)))

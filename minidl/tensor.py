@@ -6,7 +6,7 @@ An operator here only brings its operands to one dtype and calls a primitive; th
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
-from operator import attrgetter
+from operator import attrgetter, setitem
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from minidl.autograd import Memory, TensorBase, is_grad_enabled
 from minidl.elements import Elements
 from minidl.kernels import array_type
 from minidl.kernels.deferred import Deferred
+from minidl.kernels.tape import compute, do
 from minidl.primitives import floating, is_floating, matrix_product, operands, rank, to_dtype, unwrap
 
 __all__ = ["Tensor"]
@@ -70,7 +71,7 @@ def check(operation: Callable, x: Any, y: Any) -> None:
 def compare(ufunc: np.ufunc) -> Callable[..., Any]:
     def method(self: "Tensor", other: Any) -> Any:
         pair = operands(self, other)
-        return NotImplemented if pair is None else Tensor(np.asarray(ufunc(*(unwrap(x) for x in pair))))
+        return NotImplemented if pair is None else Tensor(np.asarray(compute(ufunc, *(unwrap(x) for x in pair))))
 
     return method
 
@@ -310,7 +311,7 @@ class Tensor(Elements):
         return self
 
     def __invert__(self) -> "Tensor":
-        return Tensor(~self.array)
+        return Tensor(compute(np.invert, self.array))
 
     # --- copies and elements ----------------------------------------------------------------------------------------
     def clone(self) -> "Tensor":
@@ -345,7 +346,7 @@ class Tensor(Elements):
         if rank(source.dtype) > rank(self.dtype):
             raise RuntimeError(f"in-place change: {source.dtype} does not fit into {self.dtype}")
         self.memory.about_to_change()
-        np.copyto(self.array, source.array, casting="unsafe")
+        do(np.copyto, self.array, source.array, "unsafe")
         self.memory.changes += 1
         if recorded:
             self.node, self.seen = source.node, self.memory.changes
@@ -362,7 +363,7 @@ class Tensor(Elements):
             self.copy_(op.where(source >= 0, to_dtype(placed, self.dtype), self))
         else:
             self.memory.about_to_change()
-            self.array[index] = value.array
+            do(setitem, self.array, index, value.array)
             self.memory.changes += 1
 
     def zero_(self) -> "Tensor":

@@ -1,6 +1,7 @@
 """`minidl.compile` with gradients: it trains as the model does, bit for bit, whatever happens in between."""
 
 import copy
+import random
 import threading
 import warnings
 
@@ -15,6 +16,7 @@ from minidl.kernels import use_kernels
 from minidl.kernels.algorithms import set_conv_algorithm
 from minidl.models import get_model
 from minidl.optim import SGD
+from minidl.random import generator
 from minidl.watch import watch
 
 NETWORKS = {
@@ -150,7 +152,32 @@ def look_in_between(model):
     model[2].register_forward_hook(lambda module, inputs, output: output * 2)
 
 
-@pytest.mark.parametrize("change", [set_eval, freeze, load, replace, scale_in_place, cut_gradients, look_in_between])
+def drop_more(model):
+    model[8].p = 0.9
+
+
+def forget_faster(model):
+    model[1].momentum = 0.5
+
+
+def exchange_a_parameter(model):
+    model[3].weight = nn.Parameter(model[3].weight.detach() * 2)
+
+
+def exchange_a_buffer(model):
+    model.eval()
+    model[1].running_mean = minidl.ones(16).to(model[0].weight.dtype)
+
+
+def exchange_a_layer(model):
+    model[2] = nn.Tanh()
+
+
+CHANGES = [set_eval, freeze, load, replace, scale_in_place, cut_gradients, look_in_between, drop_more, forget_faster]
+CHANGES += [exchange_a_parameter, exchange_a_buffer, exchange_a_layer]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_changes_are_noticed(change):
     both(change)
 
@@ -297,11 +324,11 @@ class CumulativeAverage(nn.Module):
 class Counts(nn.Module):
     def __init__(self):
         super().__init__()
-        self.linear, self.calls = nn.Linear(6, 2), 0
+        self.linear, self.calls = nn.Linear(6, 2), [0]
 
     def forward(self, x):
-        self.calls += 1
-        return self.linear(x) * self.calls
+        self.calls[0] += 1
+        return self.linear(x) * self.calls[0]
 
 
 class Scaled(nn.Module):
@@ -338,15 +365,81 @@ class Pair(Counts):
         return self.linear(x), x
 
 
-@pytest.mark.parametrize("kind", [CumulativeAverage, Counts, Scaled, Constant, Outside, Pair])
+class Frozen(Counts):
+    """Python looks at what no gradient changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear.bias.requires_grad_(False)
+
+    def forward(self, x):
+        return self.linear(x) + float(self.linear.bias.numpy()[0])
+
+
+class Whims(Counts):
+    def forward(self, x):
+        return self.linear(x) * (1 if random.random() < 2 else 0)
+
+
+class Noise(Counts):
+    def forward(self, x):
+        return self.linear(x) + (1 if generator().random() < 2 else 0)
+
+
+class Changes(Counts):
+    def forward(self, x):
+        y = self.linear(x)
+        with minidl.no_grad():
+            x.mul_(2)
+        return y
+
+
+class Picky(Counts):
+    def forward(self, x):
+        if float(x.numpy()[0, 0]) != 1:
+            raise ValueError("the first number must be 1")
+        return self.linear(x)
+
+
+class Stubborn(Counts):
+    def __deepcopy__(self, memo):
+        raise TypeError("no copies")
+
+
+UNPLAYABLE = [CumulativeAverage, Counts, Scaled, Constant, Outside, Pair]
+UNPLAYABLE += [Frozen, Whims, Noise, Changes, Picky, Stubborn]
+
+
+@pytest.mark.parametrize("kind", UNPLAYABLE)
 def test_what_cannot_be_played_runs_as_it_is(kind):
     model = kind()
-    net, x = minidl.compile(model), minidl.randn(4, 6)
-    net(x)
+    net, x = minidl.compile(model), minidl.ones(4, 6)
+    net(x.clone())
+    random.seed(0)
+    before = random.getstate(), minidl.get_rng_state()
     with pytest.warns(UserWarning, match=f"compile: {kind.__name__} runs as it is"):
-        net(x)
-    y = net(x)  # silently
+        net(x.clone())
+    after = random.getstate(), minidl.get_rng_state()
+    assert [a == b for a, b in zip(before, after, strict=True)] == [kind is not Whims, kind is not Noise]
+    y = net(x.clone())  # silently
     assert steps_of(net) == [False] and isinstance(y, tuple) == (kind is Pair)
+
+
+class Remembers(Counts):
+    """A model that sets an attribute in its forward is another one each time."""
+
+    def forward(self, x):
+        self.features = self.linear(x)
+        return self.features * 2
+
+
+def test_what_sets_attributes_runs_as_it_is():
+    model = Remembers()
+    net = minidl.compile(model)
+    for _ in range(4):
+        y = net(minidl.randn(4, 6))
+        np.testing.assert_array_equal(model.features.detach().numpy() * 2, y.detach().numpy())
+    assert steps_of(net) == []
 
 
 def test_copies_record_anew():
@@ -404,3 +497,80 @@ def test_threads_train_at_once():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("changed", ["frozen", "buffer"])
+def test_changes_before_the_gradients_are_errors(changed):
+    model = small().eval()
+    model[3].weight.requires_grad_(False)
+    for net in (model, ready(model)):
+        y = net(batch()[0])
+        with minidl.no_grad():
+            (model[3].weight if changed == "frozen" else model[1].running_mean).mul_(2)
+        with pytest.raises(RuntimeError, match="changed in place"):
+            y.sum().backward()
+
+
+def test_a_compiled_network_in_another_one():
+    model = small().eval()
+    inner = minidl.compile(model)
+    outer = minidl.compile(nn.Sequential(inner, nn.ReLU()))
+    for step in range(3):
+        x, labels = batch(seed=step)
+        mine = gradients(outer, model, x, labels)
+        assert_same(mine, gradients(lambda x: F.relu(model(x)), model, x, labels))
+        with minidl.no_grad():
+            np.testing.assert_array_equal(inner(x).numpy(), model(x).numpy())
+    assert steps_of(outer) == [True]
+
+
+PLAYABLE = {
+    "in place": lambda: [nn.Conv2d(3, 16, 3), nn.ReLU(inplace=True), nn.Conv2d(16, 4, 1), nn.LeakyReLU(inplace=True)],
+    "groups": lambda: [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 3, groups=4), nn.Conv2d(8, 8, 3, groups=8)],
+    "normalised": lambda: [nn.Conv2d(3, 16, 3), nn.GroupNorm(4, 16), nn.LocalResponseNorm(5), nn.Dropout2d(0.5)],
+    "whitened": lambda: [nn.Conv2d(3, 4, 3), nn.Whitening(4), nn.GELU(), nn.AdaptiveAvgPool2d(2)],
+    "pooled": lambda: [nn.Conv2d(3, 16, 3), nn.MaxPool2d(3, 2, 1), nn.Softmax(1), nn.Upsample(scale_factor=2)],
+    "masked": lambda: [nn.Conv2d(3, 16, 3), Masked()],
+}
+
+
+class Masked(nn.Module):
+    def forward(self, x):
+        y = minidl.where(x > 0, x, x * 0.1) * (~(x > 1)).float() + x.argmax(1, keepdim=True).float()
+        y[:, :2] = x[:, 2:4]
+        return y
+
+
+@pytest.mark.parametrize("name", PLAYABLE)
+@pytest.mark.parametrize("dtype", [minidl.float32, minidl.float64])
+def test_layers_train_to_the_same_bits(name, dtype):
+    found = []
+    for wrap in (lambda model: model, minidl.compile):
+        minidl.manual_seed(0)
+        model = nn.Sequential(*PLAYABLE[name]()).to(dtype)
+        net, results = wrap(model), []
+        optimizer = SGD(model.parameters(), lr=0.1)
+        for step in range(4):
+            optimizer.zero_grad()
+            y = net(batch(3, (3, 12, 12), dtype, step)[0])
+            target = minidl.from_numpy(np.random.default_rng(step).standard_normal(y.shape)).to(dtype)
+            F.mse_loss(y, target).backward()
+            results += [y.detach().numpy(), *(p.grad.numpy() for p in model.parameters())]
+            optimizer.step()
+        found.append(results + [value.numpy() for value in model.state_dict().values()])
+    assert_same(*found)
+    assert steps_of(net) == [True]
+
+
+def test_passes_without_gradients_before_the_first_with():
+    model = small().eval()
+    net = minidl.compile(model)
+    for step in range(4):
+        x, labels = batch(seed=step)
+        np.testing.assert_array_equal(net(x).detach().numpy(), model(x).detach().numpy())
+        with minidl.no_grad():
+            model[3].weight.mul_(0.9)
+    for step in range(3):
+        mine = gradients(net, model, *batch(seed=step))
+        assert_same(mine, gradients(model, model, *batch(seed=step)))
+    assert steps_of(net) == [True] and all(step.backward for step in net._steps.values())

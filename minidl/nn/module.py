@@ -45,6 +45,7 @@ class Module:
     """Base of all layers and networks: assign Parameters and Modules as attributes, define `forward`."""
 
     training: bool
+    _changes = 0  # of attributes other than parameters, buffers and children
 
     def __init__(self) -> None:
         for name in ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"):
@@ -64,6 +65,7 @@ class Module:
                 raise TypeError(f"{name} is a Parameter of {type(self).__name__}; assign a Parameter or None")
         if home is None:
             object.__setattr__(self, name, value)
+            object.__setattr__(self, "_changes", self._changes + 1)
             return
         for other in (*homes.values(), self._buffers, self.__dict__):
             if other is not home:

@@ -324,7 +324,7 @@ def conv2d_dx(dy, weight, window, groups, shape):
     reach = tuple(d * (k - 1) - p for d, k, p in zip(window.dilation, (KH, KW), window.padding, strict=True))
     if window.stride == (1, 1) and min(reach) >= 0:
         flipped = weight[:, :, ::-1, ::-1].reshape(groups, OC // groups, CG, KH, KW).swapaxes(1, 2)
-        flipped = flipped.reshape(C, OC // groups, KH, KW)
+        flipped = (flipped if groups == 1 else contiguous(flipped)).reshape(C, OC // groups, KH, KW)
         window = window._replace(padding=reach, output=(H, W))
         return Deferred(shape, dy.dtype, convolve, dy, *prepared(dy, flipped, window, groups), C, window, None, None)
     if depthwise.fits(weight.shape, groups):
