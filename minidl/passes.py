@@ -15,7 +15,7 @@ import numpy as np
 
 from minidl.autograd import TensorBase, differentiable, reach, sweep
 from minidl.kernels import Kernel, tape
-from minidl.kernels.buffers import owner
+from minidl.kernels.buffers import lent, own_pool, owner
 from minidl.nn.module import Module
 from minidl.random import fork_rng, get_rng_state, set_rng_state
 from minidl.tensor import Tensor
@@ -79,18 +79,20 @@ class Step:
     """The calls of a pass forward and of the gradients' way back, for inputs of one shape.
 
     They are noted while the model runs as it is: the way forward of x when the Step is made, for its first turn, and
-    the way back when somebody asks for gradients. The activations stay where they are, so there is one turn at a time.
+    the way back when somebody asks for gradients. The activations stay where they are, in a pool of their own, so there
+    is one turn at a time.
 
     Attributes:
         parameters: that the output depends on.
     """
 
     def __init__(self, model: Module, x: Tensor):
-        self.input = copied(x.array)
+        self.input, self.pool = copied(x.array), {}
         source = Tensor(self.input).requires_grad_(x.requires_grad)
         tensors = [*model.parameters(), *model.buffers()]
         before = [tensor.memory.changes for tensor in tensors]
-        self.forward, self.graph = recorded(model, source, x.array)
+        with own_pool(self.pool):
+            self.forward, self.graph = recorded(model, source, x.array, lent)
         if not self.graph.requires_grad:
             raise Unplayable("its output depends on no parameter")
         self.nodes, leaves = reach([self.graph.edge], {})
@@ -149,7 +151,7 @@ class Step:
         for leaf in self.leaves:
             leaf.hooks = None  # they are for who asks for the gradients
         try:
-            with tape.record() as calls:
+            with own_pool(self.pool), tape.record(lent) as calls:
                 found = sweep([self.graph], [Tensor(self.dy)], None, False)
         finally:
             for leaf, own in zip(self.leaves, hooks, strict=True):
@@ -197,7 +199,7 @@ def recorded_step(model: Module, x: Tensor) -> Step:
                 tensor.array[...] = tensor.array * 0.9375 + 0.0078125
         itself, draws = copy.deepcopy(twin), get_rng_state()
         played = [*results(step, twin, other), drawn()]
-        del step  # its activations go before those of the model come
+        del step, twin  # their memory goes before that of the model itself comes
         set_rng_state(draws)
         try:
             compare(played, lambda: [*results(itself, itself, other), drawn()])
@@ -223,10 +225,10 @@ def drawn() -> np.ndarray:
 # --- both ---------------------------------------------------------------------------------------------------------
 
 
-def recorded(model: Module, source: Tensor, x: np.ndarray) -> tuple[list[tape.Call], Tensor]:
-    """The calls of the model's pass over `source`, which holds x, and its output."""
+def recorded(model: Module, source: Tensor, x: np.ndarray, *keep: Any) -> tuple[list[tape.Call], Tensor]:
+    """The calls of the model's pass over `source`, which holds x, and its output; `keep` as for the tape."""
     before = [module._changes for module in model.modules()]
-    with tape.record() as calls:
+    with tape.record(*keep) as calls:
         output = model(source)
         if isinstance(output, Tensor):
             output.array  # noqa: B018 (made now)

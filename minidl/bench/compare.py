@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ def compare(
     seconds: float = 0.5,
     modes: tuple[str, ...] = MODES,
     tick: Callable[[], None] = lambda: None,
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """Time a work on minidl and, where it is installed, on PyTorch with the same number of threads.
 
@@ -86,6 +88,7 @@ def compare(
         seconds: of each turn.
         modes: of PyTorch.
         tick: called as the work goes on.
+        batch: images of a step, instead of the work's own number.
 
     Returns:
         JSON values: "title", "batch", "wanted"; "milliseconds" and "spread" (half the distance between the quartiles,
@@ -95,7 +98,7 @@ def compare(
     Raises:
         ValueError: the two do not compute the same.
     """
-    work: Work = WORKS[name]
+    work: Work = WORKS[name] if batch is None else replace(WORKS[name], batch=batch, wanted=1.0)
     result: dict[str, Any] = {"name": name, "title": work.title, "batch": work.batch, "wanted": work.wanted}
     if torch_version() is None:
         sides = [minidl_side(work)]

@@ -25,6 +25,8 @@ from minidl.interop.safetensors import write_atomically
 _EXAMPLES = """\
   minidl bench                           everything, about a quarter of an hour
   minidl bench resnet20 --no-compile     one network beside eager PyTorch, half a minute
+  minidl bench resnet20-compiled --batch 8
+                                         a smaller batch, through minidl.compile
   minidl bench --layers                  single layers: GFLOP/s and share of the peak
   minidl bench --job                     whether the loader keeps up with training
   minidl bench --json bench.json         the figures for another program
@@ -38,6 +40,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"{', '.join(WORKS)} (default: all)")
     parser.add_argument("--layers", action="store_true", help="single layers instead of networks")
     parser.add_argument("--job", action="store_true", help="training with loader and augmentation beside bare steps")
+    parser.add_argument("--batch", type=positive, metavar="N", help="images of a step (default: the work's own)")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")
     parser.add_argument("--threads", type=positive, metavar="N", help="of both libraries (default: one per core)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
@@ -51,8 +54,10 @@ def run(args: argparse.Namespace) -> int:
     if unknown:
         raise UsageError(f"there is no work {unknown[0]!r}; there are {', '.join(WORKS)}")
     for option in ("layers", "job"):
-        if getattr(args, option) and (args.works or args.memory or args.layers and args.job):
+        if getattr(args, option) and (args.works or args.memory or args.batch or args.layers and args.job):
             raise UsageError(f"--{option} times something fixed; leave networks and other choices out")
+    if args.batch and args.memory:
+        raise UsageError("--memory measures each work with its own --batch; leave one of them out")
     if args.threads is not None:
         minidl.set_num_threads(args.threads)
     report: dict[str, Any] = machine()
@@ -85,7 +90,7 @@ def networks(args: argparse.Namespace) -> dict[str, Any]:
     with tqdm(total=len(names) * (sides + args.rounds), leave=False, disable=None) as bar:
         for name in names:
             bar.set_description_str(name)
-            results.append(compare(name, args.rounds, modes=modes, tick=bar.update))
+            results.append(compare(name, args.rounds, modes=modes, tick=bar.update, batch=args.batch))
             if args.memory:
                 both = ("minidl", *modes) if torch_version() else ("minidl",)
                 results[-1]["peak_megabytes"] = {side: peak_memory(name, side) for side in both}

@@ -10,7 +10,7 @@ import numpy as np
 
 from minidl.kernels.threads import at_fork
 
-__all__ = ["empty", "empty_like", "is_buffer", "owner", "shares_memory"]
+__all__ = ["empty", "empty_like", "is_buffer", "lent", "own_pool", "owner", "shares_memory"]
 
 LEAST = 1 << 14  # bytes; smaller arrays are NumPy's business
 SPARE = 64 << 20  # bytes of free blocks that are always kept
@@ -19,6 +19,28 @@ LINE = 64  # bytes of a cache line
 _lock = threading.RLock()  # a block may be freed (by a garbage collection) while this thread holds it
 _free: dict[int, list["Pages"]] = {}  # by size
 _bytes = {"used": 0, "free": 0}
+
+
+class _Local(threading.local):
+    pool: dict[int, list["Pages"]] | None = None  # of this thread, inside of `own_pool`
+
+
+_local = _Local()
+
+
+class own_pool:
+    """Take the buffers of this thread inside of the block from a pool of its own, to which they return."""
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    def __enter__(self):
+        self.before, _local.pool = _local.pool, self.pool
+        with _lock:
+            release(0)  # what lies free in the common pool is not needed beside this one
+
+    def __exit__(self, *exception):
+        _local.pool = self.before
 
 
 class Pages:
@@ -35,14 +57,17 @@ class Pages:
 class Block:
     """Memory in use; goes back when the last array that views it is gone."""
 
-    __slots__ = ("__array_interface__", "memory", "signs")
+    __slots__ = ("__array_interface__", "memory", "pool", "signs")
 
-    def __init__(self, memory, shape, dtype):
-        self.memory, self.signs = memory, None  # signs: see minidl.kernels.cpu.signs
+    def __init__(self, memory, shape, dtype, pool=None):
+        self.memory, self.pool, self.signs = memory, pool, None  # signs: see minidl.kernels.cpu.signs
         self.__array_interface__ = {"data": memory.data, "shape": shape, "typestr": dtype.str, "version": 3}
 
     def __del__(self):
         with _lock:
+            if self.pool is not None:
+                self.pool.setdefault(self.memory.size, []).append(self.memory)
+                return
             _free.setdefault(self.memory.size, []).append(self.memory)
             _bytes["used"] -= self.memory.size
             _bytes["free"] += self.memory.size
@@ -56,7 +81,11 @@ def empty(shape, dtype):
         size *= extent
     if size < LEAST:
         return np.empty(shape, dtype)
-    size = rounded(size)
+    size, pool = rounded(size), _local.pool
+    if pool is not None:
+        with _lock:
+            memory = pool[size].pop() if pool.get(size) else Pages(size)
+        return np.asarray(Block(memory, shape, dtype, pool))
     with _lock:
         blocks = _free.get(size)
         if blocks:
@@ -98,6 +127,20 @@ def owner(x):
     while (base := getattr(x, "base", x)) is not x and base is not None:  # what as_strided puts between has one, too
         x = base
     return x
+
+
+def lent(x):
+    """x with arrays in buffers of an `own_pool` replaced by views that do not keep them from going back there."""
+    if isinstance(x, tuple | list) and type(x) in (tuple, list):
+        return type(x)(lent(part) for part in x)
+    if isinstance(x, dict):
+        return {key: lent(part) for key, part in x.items()}
+    block = owner(x) if isinstance(x, np.ndarray) else None
+    if not isinstance(block, Block) or block.pool is None:
+        return x
+    pages = block.memory.owner
+    start = x.__array_interface__["data"][0] - pages.__array_interface__["data"][0]
+    return np.ndarray(x.shape, x.dtype, pages, start, x.strides)
 
 
 def shares_memory(a, b):

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl.kernels.deferred import Deferred
+
 __all__ = ["Call", "arrays_in", "compute", "contiguous", "do", "is_recording", "note", "play", "record"]
 
 Call = tuple[Callable[..., Any], tuple]
@@ -17,17 +19,25 @@ Call = tuple[Callable[..., Any], tuple]
 
 class _Local(threading.local):
     calls: list[Call] | None = None  # of this thread, while it records
+    keep: Callable[[tuple], tuple]  # makes of their arguments what is kept
 
 
 _local = _Local()
 
 
 class record:
-    """Collect the calls of this thread inside the block: `with record() as calls:`."""
+    """Collect the calls of this thread inside the block: `with record() as calls:`.
+
+    Args:
+        keep: makes of the arguments of a call those that are kept (see minidl.kernels.buffers.lent).
+    """
+
+    def __init__(self, keep: Callable[[tuple], tuple] = lambda args: args):
+        self.keep = keep
 
     def __enter__(self) -> list[Call]:
-        _local.calls = calls = []
-        return calls
+        _local.calls, _local.keep = [], self.keep
+        return _local.calls
 
     def __exit__(self, *exception: object) -> None:
         _local.calls = None
@@ -46,7 +56,7 @@ def play(calls: list[Call]) -> None:
 def note(function: Callable[..., Any], *args: Any) -> None:
     """Put a call on the tape, if there is one."""
     if _local.calls is not None:
-        _local.calls.append((function, args))
+        _local.calls.append((function, _local.keep(args)))
 
 
 def do(function: Callable[..., Any], *args: Any) -> None:
@@ -68,8 +78,13 @@ def compute(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if _local.calls is None:
         return function(*args, **options)
     results = _own(function(*args, **options), args)
-    note(_compute_again, function, args, options, results)
+    if not _is_deferred(results):  # else kernels make it, and note that themselves
+        note(_compute_again, function, args, options, results)
     return results
+
+
+def _is_deferred(x: Any) -> bool:
+    return isinstance(x, Deferred) or type(x) in (tuple, list) and any(map(_is_deferred, x))
 
 
 def _compute_again(function: Callable[..., Any], args: tuple, options: dict[str, Any], results: Any) -> None:

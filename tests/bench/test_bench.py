@@ -83,6 +83,11 @@ def test_the_report(quick, capsys, tmp_path):
     assert first["ratio"] > 0 and first["ratio_quartiles"][0] <= first["ratio"] <= first["ratio_quartiles"][1]
 
 
+def test_another_batch(quick, capsys):
+    assert main(["bench", "lenet", "--rounds", "1", "--no-compile", "--batch", "3"]) == 0
+    assert "LeNet (5x5), training, batch 3" in capsys.readouterr().out
+
+
 def test_layers(quick, capsys):
     assert main(["bench", "--layers", "--rounds", "2"]) == 0
     rows = capsys.readouterr().out.splitlines()
@@ -121,6 +126,8 @@ def test_wrong_usage(capsys):
     assert main(["bench", "resnet20", "--layers"]) == 2
     assert main(["bench", "--job", "--layers"]) == 2
     assert main(["bench", "--job", "--memory"]) == 2
+    assert main(["bench", "--layers", "--batch", "8"]) == 2
+    assert main(["bench", "--memory", "--batch", "8"]) == 2
 
 
 def test_the_networks_are_written_for_either_library():
