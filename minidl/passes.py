@@ -190,23 +190,27 @@ def recorded_step(model: Module, x: Tensor) -> Step:
     except Exception as error:
         raise Unplayable(f"it cannot be copied: {error}") from error
     others = random.getstate(), np.random.get_state()
-    with fork_rng():
-        start, other = (Tensor(a).requires_grad_(x.requires_grad) for a in (x.array, varied(x.array)))
-        step = Step(twin, start)
-        results(step, twin, start)
-        for tensor in (*twin.parameters(), *twin.buffers()):
-            if tensor.array.dtype.kind == "f":
-                tensor.array[...] = tensor.array * 0.9375 + 0.0078125
-        itself, draws = copy.deepcopy(twin), get_rng_state()
-        played = [*results(step, twin, other), drawn()]
-        del step, twin  # their memory goes before that of the model itself comes
-        set_rng_state(draws)
-        try:
-            compare(played, lambda: [*results(itself, itself, other), drawn()])
-        finally:
-            random.setstate(others[0])
-            np.random.set_state(others[1])
+    try:
+        with fork_rng():
+            see_that_it_plays(twin, x)
+    finally:
+        random.setstate(others[0])
+        np.random.set_state(others[1])
     return Step(model, x)
+
+
+def see_that_it_plays(twin: Module, x: Tensor) -> None:
+    start, other = (Tensor(a).requires_grad_(x.requires_grad) for a in (x.array, varied(x.array)))
+    step = Step(twin, start)
+    results(step, twin, start)
+    for tensor in (*twin.parameters(), *twin.buffers()):
+        if tensor.array.dtype.kind == "f":
+            tensor.array[...] = tensor.array * 0.9375 + 0.0078125
+    itself, draws = copy.deepcopy(twin), get_rng_state()
+    played = [*results(step, twin, other), drawn()]
+    del step  # its activations go before those of the model itself come
+    set_rng_state(draws)
+    compare(played, lambda: [*results(itself, itself, other), drawn()])
 
 
 def results(function: Callable[[Tensor], Any], model: Module, x: Tensor) -> list[np.ndarray]:
