@@ -170,5 +170,7 @@ WORKS: dict[str, Work] = {
                                own="resnet56", wanted=2.0, compiled=True),
     "resnet20-plain":     Work("ResNet-20 as written for PyTorch, training", lambda n: n.CifarResNet(3), CIFAR, 128,
                                wanted=1.8),
+    "resnet20-plain-compiled": Work("ResNet-20 as written for PyTorch, training, minidl.compile",
+                               lambda n: n.CifarResNet(3), CIFAR, 128, wanted=1.8, compiled=True),
 }
 # fmt: on
