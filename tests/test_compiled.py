@@ -1,11 +1,11 @@
 """`minidl.compile`: the same bits as the model, for every input, and whenever something has changed."""
 
 import copy
-import threading
 import warnings
 
 import numpy as np
 import pytest
+from at_once import at_once
 
 import minidl
 import minidl.nn.functional as F
@@ -228,9 +228,5 @@ def test_threads_play_one_after_the_other(small):
                 if not np.array_equal(compiled(x).numpy(), y):
                     wrong.append(x)
 
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(inputs, expected, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, zip(inputs, expected, strict=True))
     assert not wrong

@@ -2,11 +2,11 @@
 
 import copy
 import random
-import threading
 import warnings
 
 import numpy as np
 import pytest
+from at_once import at_once
 
 import minidl
 import minidl.nn.functional as F
@@ -491,11 +491,7 @@ def test_threads_train_at_once():
             if not all(map(np.array_equal, by(net, *pair), gradients)):
                 wrong.append(pair)
 
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(batches, expected, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, zip(batches, expected, strict=True))
     assert not wrong
 
 

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) and (args.works or args.memory or args.batch or args.layers and args.job):
             raise UsageError(f"--{option} times something fixed; leave networks and other choices out")
     if args.batch and args.memory:
-        raise UsageError("--memory measures each work with its own --batch; leave one of them out")
+        raise UsageError("--memory measures each work with its own number of images; leave --batch out")
     if args.threads is not None:
         minidl.set_num_threads(args.threads)
     report: dict[str, Any] = machine()

@@ -131,7 +131,7 @@ def owner(x):
 
 def lent(x):
     """x with arrays in buffers of an `own_pool` replaced by views that do not keep them from going back there."""
-    if isinstance(x, tuple | list) and type(x) in (tuple, list):
+    if type(x) in (tuple, list):
         return type(x)(lent(part) for part in x)
     if isinstance(x, dict):
         return {key: lent(part) for key, part in x.items()}

@@ -15,7 +15,7 @@ from minidl.kernels.algorithms import get_conv_algorithm
 from minidl.kernels.buffers import empty, is_buffer
 from minidl.kernels.cpu import columns, depthwise, neighbours, winograd
 from minidl.kernels.cpu.copies import copy_rows, copy_transposed
-from minidl.kernels.cpu.finish import whole
+from minidl.kernels.cpu.finish import filled
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import channels_last, floats
@@ -270,7 +270,7 @@ def direct(x, panels, OC, bias, window, finish=()):
     strips = max(1, min(FEW // N, OH))  # of an image, so that a few are work for all threads
     if is_product(window, H, W):
         strips = max(strips, min(OH, x.nbytes // (N * STRIP)))
-    finish = whole(finish, x.dtype)[:3]
+    finish = filled(finish, x.dtype)[:3]
     threads.run(forward, N * strips, x, panels, bias, y, *geometry(window, H, W), len(panels), strips, finish)
     return y
 

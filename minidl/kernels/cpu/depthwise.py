@@ -130,8 +130,8 @@ def weight_gradient(x, dy, shape, window):
     C, _, KH, KW = shape
     parts = np.empty((min(PARTS, len(x)), KH * KW, C))
     threads.run(collect, len(parts), x, dy, parts, *window[:4])
-    return compute(whole, parts, x.dtype).reshape(shape)
+    return compute(added_up, parts, x.dtype).reshape(shape)
 
 
-def whole(parts, dtype):
+def added_up(parts, dtype):
     return np.ascontiguousarray(parts.sum(axis=0).T, dtype)

@@ -7,10 +7,10 @@ is nothing to do: so they are compiled once.
 
 import numpy as np
 
-__all__ = ["whole"]
+__all__ = ["filled"]
 
 
-def whole(finish, dtype):
+def filled(finish, dtype):
     """The finish with all its parts."""
     nothing = np.empty(0, dtype)
     return (*finish, *(nothing, dtype.type(-np.inf), nothing, np.empty(0, np.uint16))[len(finish) :])

@@ -12,7 +12,7 @@ import numpy as np
 from minidl.kernels import threads
 from minidl.kernels.buffers import empty
 from minidl.kernels.cpu.columns import NARROW
-from minidl.kernels.cpu.finish import whole
+from minidl.kernels.cpu.finish import filled
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.micro import special_product as product
@@ -310,7 +310,7 @@ def correlate(x, u, OC, bias, window, finish=()):
     (N, _, _, C), K, (OH, OW) = x.shape, window.kernel_size[0], window.output
     bias = np.zeros(OC, x.dtype) if bias is None else bias
     y, block, (size, tiles) = empty((N, OH, OW, OC), x.dtype), block_size(C + OC), tiles_of(K, N, OH, OW)
-    finish = whole(finish, x.dtype)
+    finish = filled(finish, x.dtype)
     threads.run(forward, -(-tiles // block), x, u, bias, y, (0,) * size, block, *window.padding, finish)
     return y
 
