@@ -49,7 +49,7 @@ class Crew:
             self.beds.append(threading.Lock())
             self.beds[-1].acquire()
             number = len(self.beds)
-            place = self.address + number * MAILBOX, self.beds[-1]
+            place = self.address, number, self.beds[-1]
             threading.Thread(target=help_out, args=place, name=f"minidl-{number}", daemon=True).start()
         for number in range(helpers):
             if self.mailboxes[1 + number, 0] == ASLEEP:
@@ -59,13 +59,13 @@ class Crew:
         return self.address
 
 
-def help_out(mailbox: int, bed: threading.Lock) -> None:
+def help_out(crew: int, number: int, bed: threading.Lock) -> None:
     """Do what kernels put into the mailbox, and sleep meanwhile."""
     from minidl.kernels.cpu.launch import serve
 
     while True:
         bed.acquire()
-        serve(mailbox, LOOKS)
+        serve(crew, number, LOOKS)
 
 
 _crew, _alone = Crew(), Crew()  # no helper is ever called to the second

@@ -15,6 +15,7 @@ import minidl
 from minidl.nn import CrossEntropyLoss
 from minidl.study import Recorder
 from minidl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from minidl.training.garbage import LongLived
 from minidl.training.interrupt import StopRequest, TrainingInterrupted
 from minidl.training.log import write_log
 from minidl.training.metrics import Metrics
@@ -139,6 +140,7 @@ def fit(
     seen = run.epoch * images + run.metrics.count
     with (
         StopRequest() as run.stop,
+        LongLived() as run.long_lived,
         tqdm(
             total=epochs * images,
             initial=seen,
@@ -200,6 +202,7 @@ class _Run:
     """The state of one call of `fit`, and the steps that change it."""
 
     stop: StopRequest
+    long_lived: LongLived
     bar: tqdm
 
     def __init__(
@@ -293,6 +296,8 @@ class _Run:
         before = time.perf_counter()
         for images, labels in self.loader:
             loss = self.train_step(images, labels)
+            if not self.warm:
+                self.long_lived.begin()
             now = time.perf_counter()
             self.train_seconds += now - before
             if self.warm:  # the first step compiles the kernels

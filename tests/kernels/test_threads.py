@@ -13,7 +13,7 @@ import minidl
 from minidl import nn
 from minidl.kernels import threads
 from minidl.kernels.cpu.jit import jit
-from minidl.kernels.cpu.launch import change, job_of, look, share_out
+from minidl.kernels.cpu.launch import change, deal, do_job, job_of, look, share_out
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,29 @@ def test_every_task_is_done_once(number, tasks):
         done = np.zeros(tasks, int)
         threads.run(count, tasks, done)
         assert (done == 1).all()
+
+
+@jit
+def note_order(start, stop, crew, number, turn, order):
+    """order[task] = when it is done by the thread `number` of the crew; turn[0] counts."""
+    if crew:
+        job = job_of(start, stop)
+        deal(job, crew)
+        return do_job(job, crew, number)
+    for task in range(start, stop):
+        order[task] = turn[0]
+        turn[0] += 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_threads_begin_with_their_own_share(number):
+    """So that a core finds what it wrote in its own cache; then come the shares of the others."""
+    mailboxes = np.zeros((3, threads.MAILBOX // 8), np.int64)
+    mailboxes[0, threads.HELPERS] = 2
+    order = np.zeros(10, int)
+    note_order(0, 10, mailboxes.ctypes.data, number, np.zeros(1, int), order)
+    shares = [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+    assert list(np.argsort(order)) == sum(shares[number:] + shares[:number], [])
 
 
 @jit

@@ -1,5 +1,6 @@
 """The loop: what it logs, and that stopping it anywhere and going on changes no bit."""
 
+import gc
 import os
 import shutil
 import signal
@@ -226,6 +227,28 @@ def test_no_validation(tmp_path):
     history = fit(**things, log=tmp_path / "log.csv")
     assert [row["val_loss"] for row in history] == [None] * 3
     assert [row["val_top1"] for row in read_log(tmp_path / "log.csv")] == [None] * 3
+
+
+def test_the_garbage_collector_spares_what_was_there_before():
+    things, during = make(), []
+    things["optimizer"].step = watched(things["optimizer"].step, lambda: during.append(gc.get_freeze_count()))
+    fit(**things)
+    assert during[0] == 0 and all(count > 0 for count in during[1:])
+    assert gc.get_freeze_count() == 0
+    gc.freeze()  # by the program itself: left alone
+    try:
+        fit(**make())
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+def watched(function, watch):
+    def call(*args):
+        watch()
+        return function(*args)
+
+    return call
 
 
 def test_evaluate_leaves_the_model_as_it_was():

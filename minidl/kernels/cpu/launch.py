@@ -6,9 +6,12 @@ A kernel k(start, stop, crew, ...) does the tasks start..stop, and begins with
         return share_out(job_of(start, stop), crew)
 
 From outside, `crew` is the address of the helpers' mailboxes (minidl.kernels.threads), of whom there may be none: the
-caller writes a *job* on its stack (how many tasks are taken, and the kernel's arguments) and offers it to the helpers
-that are awake, and all of them, caller included, take chunks of tasks and call the kernel for them, now with crew = 0,
-until none is left. Nobody waits for a helper that did not come. What follows `share_out` is done once, after all tasks.
+caller writes a *job* on its stack (which tasks, and the kernel's arguments) and offers it to the helpers that are
+awake, and all of them, caller included, take chunks of tasks and call the kernel for them, now with crew = 0, until
+none is left. Nobody waits for a helper that did not come. What follows `share_out` is done once, after all tasks.
+
+Each thread begins with the same share of the tasks in every kernel, and takes others' when it is done: what it reads is
+then what it wrote before, the same images, and need not come from the cache of another core.
 """
 
 from llvmlite import ir
@@ -23,9 +26,11 @@ from minidl.kernels.threads import ASLEEP, HELPERS, IDLE, MAILBOX, OFFERED, TAKE
 __all__ = ["job_of", "serve", "share_out"]
 
 STATE, FUNCTION, JOB = range(0, 24, 8)  # bytes from the start of a mailbox
-NEXT, STOP, CHUNK, FAILED, ARGUMENTS = range(5)  # fields of a job
+NEXT, END = 64, 72  # of its thread's share, in the second cache line: this one is for thieves, the first for its owner
+CHUNK = 8  # bytes from the start of the crew's own mailbox
+START, STOP, FAILED, ARGUMENTS = range(4)  # fields of a job
 START_, STOP_, CREW_ = 2, 3, 4  # places among the arguments of a compiled kernel: two of numba's own come first
-CHUNKS = 4  # for each thread: the fast take what the slow leave
+CHUNKS = 8  # of a share: the fast take what the slow leave
 
 
 @intrinsic
@@ -38,7 +43,7 @@ def job_of(typingctx, start, stop):
         function = doer(builder.module, kernel)
         kind = function.args[0].type.pointee
         job = cgutils.alloca_once(builder, kind)
-        for field, value in ((NEXT, args[0]), (STOP, args[1]), (CHUNK, I64(1)), (FAILED, I64(0))):
+        for field, value in ((START, args[0]), (STOP, args[1]), (FAILED, I64(0))):
             builder.store(value, field_of(builder, job, field))
         for place, value in enumerate(kernel.args[START_:], START_):
             builder.store(value, field_of(builder, job, ARGUMENTS + place))
@@ -53,33 +58,22 @@ def field_of(builder, job, number):
 
 
 def doer(module, kernel):
-    """The function of a job's address that calls the kernel for chunks of tasks, until none is left."""
+    """The function of a job's address, a first task and the one after the last that calls the kernel for them."""
     kinds = [argument.type for argument in kernel.args]
     job_type = ir.LiteralStructType([I64] * ARGUMENTS + [I64] * START_ + kinds[START_:])
     function = ir.Function(
-        module, ir.FunctionType(ir.VoidType(), [job_type.as_pointer()]), module.get_unique_name("do_job")
+        module, ir.FunctionType(ir.VoidType(), [job_type.as_pointer(), I64, I64]), module.get_unique_name("do_tasks")
     )
     function.linkage = "internal"
-    builder, (job,) = ir.IRBuilder(function.append_basic_block("entry")), function.args
-    stop, chunk = (builder.load(field_of(builder, job, field)) for field in (STOP, CHUNK))
+    builder, (job, first, last) = ir.IRBuilder(function.append_basic_block("entry")), function.args
     arguments = [builder.alloca(kind.pointee) for kind in kinds[:START_]]
     arguments += [builder.load(field_of(builder, job, ARGUMENTS + place)) for place in range(START_, len(kinds))]
     for place in owners(kinds):
         arguments[place] = kinds[place](None)
-    take, do, end = (function.append_basic_block(label) for label in ("take", "do", "end"))
-    builder.branch(take)
-    builder.position_at_end(take)
-    first = builder.atomic_rmw("add", field_of(builder, job, NEXT), chunk, "monotonic")
-    builder.cbranch(builder.icmp_signed("<", first, stop), do, end)
-    builder.position_at_end(do)
-    after = builder.add(first, chunk)
-    last = builder.select(builder.icmp_signed("<", after, stop), after, stop)
     arguments[START_], arguments[STOP_], arguments[CREW_] = first, last, I64(0)
     status = builder.call(kernel, arguments, attrs=("noinline",))
     with builder.if_then(builder.icmp_signed(">", status, status.type(0)), likely=False):  # see numba's call_conv
         builder.store(I64(1), field_of(builder, job, FAILED))
-    builder.branch(take)
-    builder.position_at_end(end)
     builder.ret_void()
     return function
 
@@ -95,15 +89,16 @@ def owners(kinds):
 
 
 @intrinsic
-def do_job(typingctx, function, job):
-    """Help with a job, given the addresses from `job_of`."""
+def do_tasks(typingctx, function, job, first, last):
+    """Do tasks first..last of a job, given the addresses from `job_of`."""
 
     def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64]).as_pointer()
-        builder.call(builder.inttoptr(args[0], kind), [args[1]])
+        kind = ir.FunctionType(ir.VoidType(), [I64] * 3).as_pointer()
+        builder.call(builder.inttoptr(args[0], kind), args[1:])
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp), codegen
+    n = types.intp
+    return types.void(n, n, n, n), codegen
 
 
 def at(builder, address):
@@ -142,34 +137,81 @@ def change(typingctx, address, before, after):
     return types.boolean(n, n, n), codegen
 
 
+@intrinsic
+def take(typingctx, address, count):
+    """Add to the number at an address; returns what it was."""
+
+    def codegen(context, builder, signature, args):
+        return builder.atomic_rmw("add", at(builder, args[0]), args[1], "monotonic")
+
+    n = types.intp
+    return types.intp(n, n), codegen
+
+
 @routine
-def share_out(job, crew):
-    """Do a job together with the helpers of the crew that are awake."""
+def deal(job, crew):
+    """Divide the tasks of a job among the threads of a crew: a run of neighbouring ones for each."""
+    _, place = job
+    start, threads = look(place + 8 * START), look(crew + HELPERS) + 1
+    tasks = look(place + 8 * STOP) - start
+    put(crew + CHUNK, max(1, tasks // (CHUNKS * threads)))
+    for number in range(threads):
+        put(crew + MAILBOX * number + NEXT, start + tasks * number // threads)
+        put(crew + MAILBOX * number + END, start + tasks * (number + 1) // threads)
+
+
+@routine
+def do_job(job, crew, number):
+    """Do the tasks of one's own share, then what is left of the others'."""
     function, place = job
-    helpers = look(crew + HELPERS)
-    tasks = look(place + 8 * STOP) - look(place + 8 * NEXT)
-    put(place + 8 * CHUNK, max(1, tasks // (CHUNKS * (helpers + 1) if helpers else 1)))
-    for mailbox in range(crew + MAILBOX, crew + MAILBOX * (helpers + 1), MAILBOX):
+    threads, chunk = look(crew + HELPERS) + 1, look(crew + CHUNK)
+    for k in range(threads):
+        share = crew + MAILBOX * ((number + k) % threads)
+        end, first = look(share + END), take(share + NEXT, chunk)
+        while first < end:
+            do_tasks(function, place, first, min(first + chunk, end))
+            first = take(share + NEXT, chunk)
+
+
+@routine
+def do_together(job, crew):
+    """Do a job with the helpers of the crew that are awake."""
+    deal(job, crew)
+    function, place = job
+    for number in range(1, look(crew + HELPERS) + 1):
+        mailbox = crew + MAILBOX * number
         if look(mailbox + STATE) == IDLE:
             put(mailbox + FUNCTION, function)
             put(mailbox + JOB, place)
             change(mailbox + STATE, IDLE, OFFERED)  # who fell asleep meanwhile stays so
-    do_job(function, place)
-    for mailbox in range(crew + MAILBOX, crew + MAILBOX * (helpers + 1), MAILBOX):
+    do_job(job, crew, 0)
+    for number in range(1, look(crew + HELPERS) + 1):
+        mailbox = crew + MAILBOX * number
         if not change(mailbox + STATE, OFFERED, IDLE):  # nobody came: the offer is taken back
             while look(mailbox + STATE) == TAKEN:
                 pass
+
+
+@routine
+def share_out(job, crew):
+    """Do a job with the helpers of the crew, if it has any; several threads may have the same crew of nobody."""
+    function, place = job
+    start, stop = look(place + 8 * START), look(place + 8 * STOP)
+    if look(crew + HELPERS):
+        do_together(job, crew)
+    elif start < stop:
+        do_tasks(function, place, start, stop)
     if look(place + 8 * FAILED):
         raise IndexError("a kernel reached outside of an array")
 
 
 @jit
-def serve(mailbox, looks):
+def serve(crew, number, looks):
     """Do the jobs that are offered, until none has come for so many looks; then fall asleep."""
-    left = looks
+    left, mailbox = looks, crew + MAILBOX * number
     while True:
         if look(mailbox + STATE) == OFFERED and change(mailbox + STATE, OFFERED, TAKEN):
-            do_job(look(mailbox + FUNCTION), look(mailbox + JOB))
+            do_job((look(mailbox + FUNCTION), look(mailbox + JOB)), crew, number)
             change(mailbox + STATE, TAKEN, IDLE)
             left = looks
         elif left > 0:
