@@ -15,7 +15,7 @@ import numpy as np
 
 from minidl.autograd import TensorBase, differentiable, reach, sweep
 from minidl.kernels import Kernel, tape
-from minidl.kernels.buffers import lent, own_pool, owner
+from minidl.kernels.buffers import empty_like, lent, own_pool, owner
 from minidl.nn.module import Module
 from minidl.random import fork_rng, get_rng_state, set_rng_state
 from minidl.tensor import Tensor
@@ -141,7 +141,7 @@ class Step:
             np.copyto(self.dy, dy)
             tape.play(self.backward)
         wanted = needs if len(needs) == len(self.leaves) else needs[1:]  # x needs none
-        dxs = [g.copy("K") if need else None for g, need in zip(self.gradients, wanted, strict=True)]
+        dxs = [reused_copy(g) if need else None for g, need in zip(self.gradients, wanted, strict=True)]
         turn.is_over = True
         return tuple(dxs) if wanted is needs else (None, *dxs)
 
@@ -250,6 +250,13 @@ def copied(x: np.ndarray) -> np.ndarray:
     y = np.empty_like(x)
     if y.strides != x.strides:
         raise Unplayable("its input has gaps in memory")
+    np.copyto(y, x)
+    return y
+
+
+def reused_copy(x: np.ndarray) -> np.ndarray:
+    """A copy of x in a buffer."""
+    y = empty_like(x)
     np.copyto(y, x)
     return y
 

@@ -4,7 +4,10 @@ New pages cost a fault each and arrive cold; a block that was in use a moment ag
 line, so that no vector of channels lies across two.
 """
 
+import math
 import threading
+from contextlib import suppress
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,16 +16,20 @@ from minidl.kernels.threads import at_fork
 __all__ = ["empty", "empty_like", "is_buffer", "lent", "own_pool", "owner", "shares_memory"]
 
 LEAST = 1 << 14  # bytes; smaller arrays are NumPy's business
-SPARE = 64 << 20  # bytes of free blocks that are always kept
+SPARE = 64 << 20  # bytes of free blocks that may always stay
+MEMORY = 512  # new pages until what was in use before them counts a third
 LINE = 64  # bytes of a cache line
 
-_lock = threading.RLock()  # a block may be freed (by a garbage collection) while this thread holds it
-_free: dict[int, list["Pages"]] = {}  # by size
-_bytes = {"used": 0, "free": 0}
+Stacks = dict[int, list["Pages"]]  # free blocks by size; to take one or put one back is one step of the interpreter
+
+_free: Stacks = {}
+_total = 0  # bytes of the common pool, in use or free
+_peak = 0  # the most that were in use, of late
+_lock = threading.RLock()  # held while these change; by one thread again if a garbage collection comes between
 
 
 class _Local(threading.local):
-    pool: dict[int, list["Pages"]] | None = None  # of this thread, inside of `own_pool`
+    pool: Stacks | None = None  # of this thread, inside of `own_pool`
 
 
 _local = _Local()
@@ -36,8 +43,7 @@ class own_pool:
 
     def __enter__(self):
         self.before, _local.pool = _local.pool, self.pool
-        with _lock:
-            release(0)  # what lies free in the common pool is not needed beside this one
+        release()  # what lies free in the common pool is not needed beside this one
 
     def __exit__(self, *exception):
         _local.pool = self.before
@@ -55,47 +61,72 @@ class Pages:
 
 
 class Block:
-    """Memory in use; goes back when the last array that views it is gone."""
+    """Memory in use; goes back to its stack when the last array that views it is gone."""
 
-    __slots__ = ("__array_interface__", "memory", "pool", "signs")
+    __slots__ = ("__array_interface__", "is_own", "memory", "signs", "stack")
 
-    def __init__(self, memory, shape, dtype, pool=None):
-        self.memory, self.pool, self.signs = memory, pool, None  # signs: see minidl.kernels.cpu.signs
-        self.__array_interface__ = {"data": memory.data, "shape": shape, "typestr": dtype.str, "version": 3}
+    def __init__(self, memory, stack, is_own, shape, typestr):
+        self.memory, self.stack, self.is_own = memory, stack, is_own
+        self.signs = None  # see minidl.kernels.cpu.signs
+        self.__array_interface__ = {"data": memory.data, "shape": shape, "typestr": typestr, "version": 3}
 
     def __del__(self):
-        with _lock:
-            if self.pool is not None:
-                self.pool.setdefault(self.memory.size, []).append(self.memory)
-                return
-            _free.setdefault(self.memory.size, []).append(self.memory)
-            _bytes["used"] -= self.memory.size
-            _bytes["free"] += self.memory.size
+        self.stack.append(self.memory)
 
 
 def empty(shape, dtype):
     """As np.empty, from a block that was used before if one fits."""
-    dtype = np.dtype(dtype)
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
+    size, typestr = block_of(shape, dtype)
     if size < LEAST:
         return np.empty(shape, dtype)
-    size, pool = rounded(size), _local.pool
-    if pool is not None:
-        with _lock:
-            memory = pool[size].pop() if pool.get(size) else Pages(size)
-        return np.asarray(Block(memory, shape, dtype, pool))
+    own = _local.pool
+    stacks = _free if own is None else own
+    stack = stacks.get(size)
+    if stack is None:
+        stack = stacks.setdefault(size, [])
+    try:
+        memory = stack.pop()
+    except IndexError:
+        memory = more(size) if own is None else Pages(size)
+    return np.asarray(Block(memory, stack, own is not None, shape, typestr))
+
+
+@lru_cache(4096)
+def block_of(shape, dtype):
+    """The size of the block for an array, at most an eighth more than its bytes if they are many, and its type."""
+    dtype = np.dtype(dtype)
+    size = dtype.itemsize * math.prod(shape)
+    step = 1 << max(size.bit_length() - 4, 12)
+    return size if size < LEAST else -(-size // step) * step, dtype.str
+
+
+def more(size):
+    """New pages for the common pool, for which others may have to go.
+
+    All blocks together take at most twice as much as was ever in use at once, and SPARE. What was in use long ago
+    counts less and less: the steps of a network ask for new pages in the beginning only.
+    """
+    global _total, _peak
     with _lock:
-        blocks = _free.get(size)
-        if blocks:
-            memory = blocks.pop()
-            _bytes["free"] -= size
-        else:
-            release(max(SPARE, _bytes["used"]))
-            memory = Pages(size)
-        _bytes["used"] += size
-    return np.asarray(Block(memory, shape, dtype))
+        _peak = max(_total - free_bytes() + size, _peak - _peak // MEMORY)
+        release(2 * _peak + SPARE - size)
+        _total += size
+    return Pages(size)
+
+
+def free_bytes():
+    return sum(size * len(stack) for size, stack in list(_free.items()))
+
+
+def release(limit=0):
+    """Return free blocks to the system, until all that there are take `limit` bytes, or none is free."""
+    global _total
+    with _lock:
+        for size, stack in list(_free.items()):
+            while _total > limit and stack:
+                with suppress(IndexError):  # somebody took the last one
+                    stack.pop(0)
+                    _total -= size
 
 
 def empty_like(x):
@@ -104,22 +135,6 @@ def empty_like(x):
         return empty(x.shape, x.dtype)
     order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
     return empty(tuple(x.shape[axis] for axis in order), x.dtype).transpose(np.argsort(order))
-
-
-def rounded(size):
-    """The size of the block for so many bytes: at most an eighth more."""
-    step = 1 << max(size.bit_length() - 4, 12)
-    return -(-size // step) * step
-
-
-def release(limit):
-    """Return free blocks to the system, until `limit` bytes of them are left."""
-    for size in list(_free):
-        while _free[size] and _bytes["free"] > limit:
-            _free[size].pop(0)
-            _bytes["free"] -= size
-        if not _free[size]:
-            del _free[size]
 
 
 def owner(x):
@@ -136,7 +151,7 @@ def lent(x):
     if isinstance(x, dict):
         return {key: lent(part) for key, part in x.items()}
     block = owner(x) if isinstance(x, np.ndarray) else None
-    if not isinstance(block, Block) or block.pool is None:
+    if not isinstance(block, Block) or not block.is_own:
         return x
     pages = block.memory.owner
     start = x.__array_interface__["data"][0] - pages.__array_interface__["data"][0]

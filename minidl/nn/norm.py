@@ -76,12 +76,7 @@ def batch_norm(
 
 
 def update_running(running: Any, new: np.ndarray, momentum: float, correction: float = 1) -> None:
-    do(move, changed(running), new, momentum, correction)
-
-
-def move(running: np.ndarray, new: np.ndarray, momentum: float, correction: float) -> None:
-    running *= 1 - momentum
-    running += momentum * (new * correction)
+    bn.move_running(changed(running), new, momentum=momentum, correction=correction)
 
 
 def changed(buffer: Any) -> np.ndarray:

@@ -67,6 +67,13 @@ def batch_norm_backward(dy, saved, needs):
     return tuple(d if need else None for d, need in zip((dx, dgamma, dbeta), needs, strict=True))
 
 
+@kernel(running=r"(1 - momentum) \cdot running + momentum \cdot correction \cdot new")
+def move_running(running, new, *, momentum, correction):
+    """Move running statistics towards a mini-batch's, in place; `correction` is Bessel's m / (m - 1) for a variance."""
+    running *= 1 - momentum
+    running += momentum * (new * correction)
+
+
 @kernel(inv_std=r"\frac{1}{\sqrt{var + eps}}", x_hat=r"(x - mean) \cdot inv_std", y=r"gamma \cdot x_hat + beta")
 def batch_norm_inference_forward(x, gamma, beta, mean, var, *, eps):
     """y = γ (x - E[x]) / √(Var[x] + ε) + β with population statistics mean, var (C,)."""

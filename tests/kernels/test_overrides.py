@@ -106,7 +106,7 @@ def test_every_override_is_reached_by_a_case():
             reached.add(f"{case.op}_forward")
         if called(f"{case.op}_backward", np.ones_like(y), saved, case.needs) is not None:
             reached.add(f"{case.op}_backward")
-    others = {"sgd_step", "place"}  # tests/optim, and below
+    others = {"sgd_step", "place", "move_running"}  # tests/optim, and below
     assert reached == {name for name, device in kernels._overrides if device == "cpu"} - others
 
 
@@ -117,6 +117,20 @@ def test_put_against_text(index, dtype, layout):
     put, shape = kernels.get_kernel("put"), (3, 4, 6, 8)
     values = layout(np.random.default_rng(0).standard_normal(np.empty(shape)[index].shape).astype(dtype))
     np.testing.assert_array_equal(put(values, index, shape), put.text(values, index, shape))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (4, 3, 2)])
+def test_move_running_against_text(shape, dtype):
+    rng, move = np.random.default_rng(0), kernels.get_kernel("move_running")
+    start, new = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    for made, reaches in ((np.array, True), (lambda a: np.array(a, order="F"), len(shape) == 1)):
+        running, expected = made(start), made(start)
+        assert move(running, new, momentum=0.3, correction=1.25) is None
+        move.text(expected, new, momentum=0.3, correction=1.25)
+        np.testing.assert_allclose(running, expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(running, 0.7 * start + 0.375 * new, rtol=1e-5)
+        assert any(fits(running, new) for fits, _ in overrides("move_running", "cpu")) == reaches
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -19,12 +19,12 @@ from minidl.kernels.cpu.layout import floats, is_channels_last, rows, unrows
 from minidl.kernels.cpu.signs import cut, keep_signs, new_signs, signs_of
 from minidl.kernels.cpu.sums import BLOCKS, RUN, SPAN, add_up, join, repeated, sum_rows
 from minidl.kernels.deferred import Deferred, settled
-from minidl.kernels.tape import compute, contiguous
+from minidl.kernels.tape import compute, contiguous, do
 
 
 @jit
-def moments(start, stop, crew, x, gamma, eps, sums, found):
-    """found (4, C) = mean, var, 1 / √(var + ε) and gamma times it, from two sums for each of the blocks start..stop.
+def moments(start, stop, crew, x, gamma, beta, eps, sums, found):
+    """found (5, C) = mean, var, 1 / √(var + ε), gamma times it, and beta, from two sums for the blocks start..stop.
 
     They are Σ (x - shift) and Σ (x - shift)²; a shift near the mean, the first x, keeps the difference exact.
     """
@@ -37,7 +37,8 @@ def moments(start, stop, crew, x, gamma, eps, sums, found):
             var = total[1, c] / m - mean**2
             var = 0 if var < 0 else var  # NaN passes
             inv_std = 1 / np.sqrt(var + eps)
-            found[0, c], found[1, c], found[2, c], found[3, c] = x[0, c] + mean, var, inv_std, gamma[c] * inv_std
+            found[0, c], found[1, c], found[2, c] = x[0, c] + mean, var, inv_std
+            found[3, c], found[4, c] = gamma[c] * inv_std, beta[c]
         return
     m, C = x.shape
     s, q, flat, shift = np.empty(C, x.dtype), np.empty(C, x.dtype), x.reshape(-1), repeated(x[0, : len(gamma)], C)
@@ -164,12 +165,28 @@ def deferred(x, mean, scale, beta):
 @override("batch_norm_forward", "cpu", when=lambda x, gamma, beta, **_: floats(x, gamma, beta))
 def batch_norm_forward(x, gamma, beta, *, eps):
     r = rows(x)
-    joined, found = join(r, SPAN), np.empty((4, r.shape[1]), x.dtype)
+    joined, found = join(r, SPAN), np.empty((5, r.shape[1]), x.dtype)
     sums = np.empty((2, BLOCKS, joined.shape[1]))
-    threads.run_over(x.size, moments, BLOCKS, joined, contiguous(gamma), float(eps), sums, found)
-    y = deferred(x, found[0], found[3], compute(np.array, beta))
-    mean, var, inv_std, _ = found.reshape(4, 1, -1, *(1,) * (x.ndim - 2))
+    threads.run_over(x.size, moments, BLOCKS, joined, contiguous(gamma), contiguous(beta), float(eps), sums, found)
+    y = deferred(x, found[0], found[3], found[4])
+    mean, var, inv_std, *_ = found.reshape(5, 1, -1, *(1,) * (x.ndim - 2))
     return y, (x, gamma, mean, var, inv_std)
+
+
+@jit
+def move(running, new, keep, add):
+    """running = keep running + add new."""
+    for i in range(len(running)):
+        running[i] = keep * running[i] + add * new[i]
+
+
+def are_flat(running, new, **_):
+    return floats(running, new) and running.flags.c_contiguous and new.flags.c_contiguous
+
+
+@override("move_running", "cpu", when=are_flat)
+def move_running(running, new, *, momentum, correction):
+    do(move, running.reshape(-1), new.reshape(-1), 1.0 - momentum, float(momentum * correction))
 
 
 @override("batch_norm_inference_forward", "cpu", when=lambda x, *params, **_: floats(x, *params))

@@ -22,7 +22,7 @@ from minidl.kernels.cpu.layout import channels_last, floats
 from minidl.kernels.cpu.micro import product
 from minidl.kernels.cpu.sums import column_sums
 from minidl.kernels.deferred import Deferred
-from minidl.kernels.tape import compute, contiguous
+from minidl.kernels.tape import compute, contiguous, do
 
 PANEL_BYTES = 2 * VECTOR_BYTES  # two vectors of output channels
 PIXELS = 128  # of a block of rows in the weight gradient: small enough for the L1 cache
@@ -347,10 +347,12 @@ def conv2d_dweight(x, dy, shape, window, groups):
     if columns.fits(window, groups, N):
         return columns.weight_gradient(x, dy, shape, window)
     T = max(1, min(PARTS, N, PART_BYTES // (math.prod(shape) * x.itemsize)))
-    parts = np.empty((T, math.prod(shape)), x.dtype)
+    parts, packed, dweight = (empty(s, x.dtype) for s in ((T, math.prod(shape)), (math.prod(shape),), shape))
     threads.run(weight_gradient, T, x, dy, parts, *geometry(window, H, W), groups)
-    packed = compute(np.sum, parts, 0).reshape(groups, KH, KW, CG, OC // groups)
-    return contiguous(packed.transpose(0, 4, 3, 1, 2)).reshape(shape)
+    do(np.add.reduce, parts, 0, None, packed)
+    packed = packed.reshape(groups, KH, KW, CG, OC // groups).transpose(0, 4, 3, 1, 2)
+    do(np.copyto, dweight.reshape(packed.shape), packed)
+    return dweight
 
 
 def as_kernel(*arrays):

@@ -323,6 +323,6 @@ def conv2d_dweight(x, dy, K, top, left):
     T = max(1, min(PARTS, tiles // (2 * BLOCK), PART_BYTES // (36 * C * OC * x.itemsize)))
     parts = empty((T, runs, 36 * C * wide), x.dtype)
     threads.run(weight_gradient, T * runs, x, dy, parts, (0,) * size, block, wide, top, left)
-    dweight = np.empty((OC, C, K, K), x.dtype)
+    dweight = empty((OC, C, K, K), x.dtype)
     threads.run(collect, -(-C // GROUP), parts, wide, dweight, (0,) * size)
     return dweight
