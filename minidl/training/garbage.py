@@ -4,20 +4,24 @@ import gc
 
 __all__ = ["LongLived"]
 
+STEPS = 20  # of a run before it counts as long: what is done then takes a tenth of a second
+
 
 class LongLived:
-    """Within the block, objects that are there when `begin` is called are no longer looked at by the garbage collector.
+    """Within the block, what is there after some steps is no longer looked at by the garbage collector.
 
-    Each of its full passes would look at the hundreds of thousands that numba has made: 50 ms every thirty steps or so.
+    Each of its full passes would look at the hundreds of thousands of objects that numba has made: 50 ms, every thirty
+    steps or so.
     """
 
     def __enter__(self) -> "LongLived":
-        self._begun = False
+        self._steps, self._begun = 0, False
         return self
 
-    def begin(self) -> None:
-        """Do so from now on, unless the program has frozen objects itself."""
-        if not gc.get_freeze_count():
+    def step(self) -> None:
+        """Count a step."""
+        self._steps += 1
+        if self._steps == STEPS and not gc.get_freeze_count():  # else the program has frozen objects itself
             gc.collect()
             gc.freeze()
             self._begun = True
