@@ -13,7 +13,7 @@ from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty_like, is_buffer
 from minidl.kernels.cpu.conv import convolve
 from minidl.kernels.cpu.elementwise import is_masked
-from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.jit import exact_jit, jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats, is_channels_last, rows, unrows
 from minidl.kernels.cpu.signs import cut, keep_signs, new_signs, signs_of
@@ -173,11 +173,11 @@ def batch_norm_forward(x, gamma, beta, *, eps):
     return y, (x, gamma, mean, var, inv_std)
 
 
-@jit
-def move(running, new, keep, add):
-    """running = keep running + add new."""
+@exact_jit
+def move(running, new, old, momentum, correction):
+    """running = old running + momentum (correction new)."""
     for i in range(len(running)):
-        running[i] = keep * running[i] + add * new[i]
+        running[i] = old * running[i] + momentum * (correction * new[i])
 
 
 def are_flat(running, new, **_):
@@ -186,7 +186,8 @@ def are_flat(running, new, **_):
 
 @override("move_running", "cpu", when=are_flat)
 def move_running(running, new, *, momentum, correction):
-    do(move, running.reshape(-1), new.reshape(-1), 1.0 - momentum, float(momentum * correction))
+    numbers = map(running.dtype.type, (1 - momentum, momentum, correction))
+    do(move, running.reshape(-1), new.reshape(-1), *numbers)
 
 
 @override("batch_norm_inference_forward", "cpu", when=lambda x, *params, **_: floats(x, *params))

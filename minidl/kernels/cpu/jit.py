@@ -17,7 +17,7 @@ import numba
 from numba.core import config, types
 from numba.core.registry import CPUDispatcher
 
-__all__ = ["VECTOR_BYTES", "cache_folder", "jit", "routine"]
+__all__ = ["VECTOR_BYTES", "cache_folder", "exact_jit", "jit", "routine"]
 
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}  # never nnan or ninf: a diverging run must show NaN
 
@@ -69,6 +69,11 @@ class Routine(CPUDispatcher):
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` when it is first called."""
     return cached(CPUDispatcher(function, targetoptions=dict(OPTIONS)))
+
+
+def exact_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `jit`, with each operation rounded as it is written: the same bits in every build, and as the text's."""
+    return cached(CPUDispatcher(function, targetoptions=OPTIONS | {"fastmath": False}))
 
 
 def routine(function: Callable[..., Any]) -> Callable[..., Any]:

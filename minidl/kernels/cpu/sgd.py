@@ -5,7 +5,7 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from minidl.kernels import override, threads
-from minidl.kernels.cpu.jit import jit
+from minidl.kernels.cpu.jit import exact_jit
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
 
@@ -22,7 +22,7 @@ def pointer(typingctx, address):
     return types.voidptr(types.intp), codegen
 
 
-@jit
+@exact_jit
 def descend(start, stop, crew, addresses, sizes, ends, coefficients):
     """The step for blocks start..stop of the arrays at addresses (weight, dweight, velocity or 0), one row a parameter.
 
