@@ -238,12 +238,15 @@ def backward(
     for key, leaf in leaves.items():
         if key in found:
             dleaf = found[key]
-            fresh = owner(dleaf) is dleaf or is_buffer(dleaf)
-            if not create_graph and (id(owner(dleaf)) in given or not fresh):
-                dleaf = np.array(dleaf)  # .grad belongs to the leaf alone: the user may change it in place
-            given.add(id(owner(dleaf)))
-            with set_grad_enabled(create_graph):
-                leaf.grad = as_tensor(dleaf) if leaf.grad is None else leaf.grad + dleaf
+            memory = owner(dleaf)
+            if not create_graph and (id(memory) in given or not (memory is dleaf or is_buffer(memory))):
+                dleaf = memory = np.array(dleaf)  # .grad belongs to the leaf alone: the user may change it in place
+            given.add(id(memory))
+            if leaf.grad is None:
+                leaf.grad = as_tensor(dleaf)
+            else:
+                with set_grad_enabled(create_graph):
+                    leaf.grad = leaf.grad + dleaf
 
 
 def Variable(data: TensorBase, requires_grad: bool = False, volatile: bool = False) -> TensorBase:  # noqa: N802
@@ -279,22 +282,23 @@ def sweep(
         dy = initial_gradient(y, dy)
         accumulate(gradients, y.edge, dy if create_graph else dy.array)
     nodes, leaves = reach((y.edge for y in outputs), {} if leaves is None else leaves)
-    targets = set(leaves) if wanted is None else {id(edge) for edge in wanted}
-    needed = leading_to(targets, nodes)
-    values = recall(nodes, needed) if create_graph else {}
+    targets = {id(edge) for edge in wanted or ()}
+    needed = {id(node) for node in nodes} if wanted is None else leading_to(targets, nodes)  # all lead to a leaf
+    reached, values = needed | targets, recall(nodes, needed) if create_graph else {}
     for node in reversed(nodes):
-        dy = gradients.get(id(node))
+        key, needs = id(node), node.needs
+        dy = gradients.get(key)
         if dy is None:
             continue
         if node.hooks:
-            dy = gradients[id(node)] = run_hooks(node.hooks, dy, create_graph)
-        if id(node) not in targets:
-            del gradients[id(node)]
-        if id(node) not in needed:
+            dy = gradients[key] = run_hooks(node.hooks, dy, create_graph)
+        if key not in targets:
+            del gradients[key]
+        if key not in needed:
             continue
         node.check_usable()
-        pairs = zip(node.inputs, node.needs, strict=True)
-        needs = tuple([need and (id(x) in needed or id(x) in targets) for x, need in pairs])
+        if wanted is not None:
+            needs = tuple([need and id(x) in reached for x, need in zip(node.inputs, needs, strict=True)])
         if create_graph:
             with enable_grad():
                 inputs = [values[id(x)] if need else x for x, need in zip(node.inputs, node.needs, strict=True)]
@@ -335,12 +339,12 @@ def initial_gradient(y: TensorBase, dy: Any) -> TensorBase:
 
 
 def accumulate(gradients: dict[int, Any], edge: Any, dx: Any) -> None:
-    shape = edge.shape if isinstance(edge, Node) else edge.array.shape
+    key, shape = id(edge), edge.shape
     if dx.shape != shape:
         raise RuntimeError(f"backward: a gradient of shape {dx.shape} arrived for a Tensor of shape {shape}")
-    before = gradients.get(id(edge))
+    before = gradients.get(key)
     # A new array for the sum: dx may belong to somebody else.
-    gradients[id(edge)] = dx if before is None else add_forward(before, dx)[0]
+    gradients[key] = dx if before is None else add_forward(before, dx)[0]
 
 
 def reach(edges: Iterable[Any], leaves: dict[int, TensorBase]) -> tuple[list[Node], dict[int, TensorBase]]:
@@ -352,7 +356,7 @@ def reach(edges: Iterable[Any], leaves: dict[int, TensorBase]) -> tuple[list[Nod
         if isinstance(edge, Node):
             if id(edge) not in nodes:
                 nodes[id(edge)] = edge
-                stack.extend(x for x, need in zip(edge.inputs, edge.needs, strict=True) if need)
+                stack += [x for x, need in zip(edge.inputs, edge.needs, strict=True) if need]
         else:
             leaves[id(edge)] = edge
     return sorted(nodes.values(), key=lambda node: node.index), leaves
@@ -362,10 +366,8 @@ def leading_to(targets: set[int], nodes: Sequence[Node]) -> set[int]:
     """The ids of nodes with a target among what their inputs depend on."""
     needed: set[int] = set()
     for node in nodes:
-        for x, need in zip(node.inputs, node.needs, strict=True):
-            if need and (id(x) in targets or id(x) in needed):
-                needed.add(id(node))
-                break
+        if any(n and (id(x) in targets or id(x) in needed) for x, n in zip(node.inputs, node.needs, strict=True)):
+            needed.add(id(node))
     return needed
 
 

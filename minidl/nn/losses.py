@@ -105,9 +105,7 @@ def cross_entropy(
         total = float(math.prod(outer))
     else:
         labels, counts = checked_labels("cross_entropy", target, C, outer, ignore_index)
-        hot = np.eye(C, dtype=x.dtype)[labels]
-        q = hot * w * (1 - label_smoothing) + w * (label_smoothing / C)
-        q = (q * counts[:, None]).astype(x.dtype)
+        q = softmax_ops.class_targets(labels, counts, w, smoothing=label_smoothing)
         total = float((w[labels] * counts).sum())
     loss = _cross_entropy(class_last(x, axis), q)
     return reduced(loss if len(outer) == 1 else loss.reshape(outer), reduction, total)
@@ -135,10 +133,12 @@ def checked_labels(function: str, target: Any, C: int, shape: tuple, ignore_inde
         raise ValueError(f"{function}: target has shape {labels.shape}, expected {shape}")
     labels = labels.reshape(-1)
     counts = labels != ignore_index
-    bad = labels[counts & ((labels < 0) | (labels >= C))]
-    if bad.size:
+    if not counts.all():
+        labels = np.where(counts, labels, 0)
+    if labels.size and (labels.min() < 0 or labels.max() >= C):
+        bad = labels[(labels < 0) | (labels >= C)]
         raise IndexError(f"{function}: target holds the label {bad[0]}, expected 0..{C - 1}")
-    return np.where(counts, labels, 0), counts
+    return labels, counts
 
 
 def class_last(x: Any, axis: int) -> Any:

@@ -52,3 +52,11 @@ def cross_entropy_backward(dloss, saved, needs):
     dx = dloss * (np.exp(log_p) * np.sum(q, axis=1, keepdims=True) - q) if needs[0] else None
     dq = -dloss * log_p if needs[1] else None
     return dx, dq
+
+
+@kernel
+def class_targets(labels, counts, weight, *, smoothing):
+    """q_ic = w_c ((1 - s) [c = label_i] + s / C) for labels (M,), weight (C,); 0 where a label does not count."""
+    C = len(weight)
+    hot = np.eye(C, dtype=weight.dtype)[labels]
+    return weight * ((1 - smoothing) * hot + smoothing / C) * counts[:, None]

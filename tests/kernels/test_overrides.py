@@ -106,7 +106,7 @@ def test_every_override_is_reached_by_a_case():
             reached.add(f"{case.op}_forward")
         if called(f"{case.op}_backward", np.ones_like(y), saved, case.needs) is not None:
             reached.add(f"{case.op}_backward")
-    others = {"sgd_step", "place", "move_running"}  # tests/optim, and below
+    others = {"sgd_step", "place", "move_running", "class_targets"}  # tests/optim, and below
     assert reached == {name for name, device in kernels._overrides if device == "cpu"} - others
 
 
@@ -131,6 +131,20 @@ def test_move_running_against_text(shape, dtype):
         np.testing.assert_array_equal(running, expected)
         np.testing.assert_allclose(running, 0.7 * start + 0.375 * new, rtol=1e-5)
         assert any(fits(running, new) for fits, _ in overrides("move_running", "cpu")) == reaches
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("kind", [np.uint8, np.int64])
+def test_class_targets_against_text(kind, smoothing, dtype):
+    rng, targets = np.random.default_rng(0), kernels.get_kernel("class_targets")
+    labels, counts = rng.integers(0, 7, 3000).astype(kind), rng.random(3000) < 0.9
+    weight = rng.random(7).astype(dtype)
+    found = targets(labels, counts, weight, smoothing=smoothing)
+    expected = targets.text(labels, counts, weight, smoothing=smoothing)
+    assert found.dtype == expected.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(found == 0, expected == 0)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -72,6 +72,7 @@ def adaptive(x, cells):
     return Case("adaptive_avg_pool2d", [x], dict(rows=rows, columns=columns), linear=True)
 
 
+_targets = np.random.default_rng(5).dirichlet(np.ones(300), 70) * (np.arange(300) % 7 > 0)  # some are 0
 _mask = np.arange(12).reshape(3, 4) % 3 == 0
 _slices = (slice(None), slice(None, None, -2))
 _fancy = (np.array([2, 0, 2]), np.array([1, 1, 1]))
@@ -92,7 +93,15 @@ CASES: list[Case] = [
         for op in ("sigmoid", "tanh", "expm1", "erf", "gelu", "gelu_tanh", "silu", "hardswish")
         for s in UNARY
     ),
+    *(
+        Case(op, [(3, 7, 8, 9)], large=True)
+        for op in ("sigmoid", "tanh", "erf", "gelu", "gelu_tanh", "silu", "hardswish")
+    ),
     *(Case("softplus", s, dict(beta=2.0, threshold=3.0)) for s in UNARY),
+    Case("softplus", [(3, 7, 8, 9)], dict(beta=2.0, threshold=3.0), large=True),
+    Case("leaky_relu", [(3, 7, 8, 9)], linear=True, constants_after=(np.float64(0.1),), large=True),
+    Case("elu", [(3, 7, 8, 9)], dict(alpha=0.7), large=True),
+    *(Case(op, [(3, 7, 8, 9)], dict(low=-1.0, high=0.5), linear=True, large=True) for op in ("hardtanh", "clip")),
     *(Case("leaky_relu", [*s, ()], linear=True) for s in UNARY),
     Case("leaky_relu", [(2, 3, 4), (3, 1)], linear=True),
     *(Case("elu", s, dict(alpha=0.7)) for s in UNARY),
@@ -171,11 +180,16 @@ CASES: list[Case] = [
         for s in ((6, 3), (3, 4, 3, 2))
     ),
     *(Case(op, [(2, 3, 4)], dict(axis=a)) for op in ("softmax", "log_softmax") for a in (0, 1, -1)),
+    *(Case(op, [(70, 300)], dict(axis=1), large=True) for op in ("softmax", "log_softmax")),
     Case("cross_entropy", [(4, 5), (4, 5)], positive=True),
+    Case("cross_entropy", [(70, 300)], constants_after=(_targets,), large=True),
     Case("binary_cross_entropy", [(3, 4), (3, 4)], probabilities=True),
     *(Case("sigmoid_cross_entropy", [(3, 4), (3, 4)], dict(pos_weight=w)) for w in (1.0, np.array([0.5, 2, 3, 1]))),
+    Case("sigmoid_cross_entropy", [(70, 300)], dict(pos_weight=2.0), constants_after=(_targets,), large=True),
+    Case("sigmoid_cross_entropy", [(30, 70), (30, 70)], dict(pos_weight=0.5), large=True),
     *(Case("whiten", [(7, 3)], dict(mode=mode, eps=1e-3), arrays_only=True) for mode in ("zca", "pca")),
     *(Case("normalize", [(3, 4, 5)], dict(axes=axes, eps=1e-3)) for axes in ((2,), (-2, -1))),
+    Case("normalize", [(9, 3, 1030)], dict(axes=(-1, 1), eps=1e-3), large=True),
     *(Case("local_response_norm", [(2, 5, 3)], dict(size=n, alpha=0.3, beta=0.75, k=2.0)) for n in (1, 2, 3, 5, 12)),
 ]
 

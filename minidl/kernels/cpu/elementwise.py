@@ -74,11 +74,11 @@ def add_block(start, stop, crew, x, y, z):
         z[i] = x[i] + y[i]
 
 
-def over(kernel, *arrays, signs=()):
-    """Run a kernel over the numbers of arrays of one shape, their signs, and a new array, which is returned."""
+def over(kernel, *arrays, more=()):
+    """Run a kernel over the numbers of arrays of one shape, what else it takes, and a new array, which is returned."""
     arrays = in_one_order(*arrays)
     out = empty_like(arrays[0])
-    threads.run(kernel, -(-out.size // BLOCK), *(flat(a) for a in arrays), *signs, flat(out))
+    threads.run_over(out.size, kernel, -(-out.size // BLOCK), *(flat(a) for a in arrays), *more, flat(out))
     return out
 
 
@@ -111,7 +111,7 @@ def relu_forward(x):
 def masked(dy, y):
     """dy where y > 0 (or NaN), else 0."""
     signs = signs_of(y, dy)
-    return over(relu_backward_block, dy, y) if signs is None else over(cut_block, dy, signs=[signs])
+    return over(relu_backward_block, dy, y) if signs is None else over(cut_block, dy, more=[signs])
 
 
 def is_masked(x):
@@ -143,7 +143,7 @@ def add_masked(x, y):
     other = settled(other)
     if signs is None or signs_of(positive, other) is None:
         return over(add_block, settled(gradient), other), (x.shape, y.shape)
-    return over(add_cut_block, other, dy, signs=[signs]), (x.shape, y.shape)
+    return over(add_cut_block, other, dy, more=[signs]), (x.shape, y.shape)
 
 
 @override("add_backward", "deferred", when=lambda dy, saved, needs: all(shape == dy.shape for shape in saved))

@@ -196,7 +196,7 @@ def relu_backward_before_pooling(dy, y, needs):
     """Cut the gradients of the maxima, which are fewer, and then put them where they belong."""
     d, index, window, size = dy.sources
     d = channels_last(d).transpose(0, 3, 1, 2)
-    return (spread(over(cut_block, d, signs=[owner(index).signs]), index, window, size),)
+    return (spread(over(cut_block, d, more=[owner(index).signs]), index, window, size),)
 
 
 @override("avg_pool2d_forward", "cpu", when=lambda x, *, window, divisor: floats(x, array_or_none(divisor)))

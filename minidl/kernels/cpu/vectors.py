@@ -5,7 +5,7 @@ from numba.core import cgutils
 
 from minidl.kernels.cpu.jit import VECTOR_BYTES
 
-__all__ = ["I8", "I32", "I64", "Emitter", "Vector", "data", "loop"]
+__all__ = ["I8", "I32", "I64", "Emitter", "Vector", "data", "loop", "where"]
 
 I8, I32, I64 = map(ir.IntType, (8, 32, 64))
 FLAGS = ("contract",)  # a product and a sum may become one fma
@@ -17,8 +17,9 @@ class Vector:
     def __init__(self, emitter, value):
         self.emitter, self.value = emitter, value
 
-    def _binary(self, name, other):
-        value = getattr(self.emitter.builder, name)(self.value, other.value, flags=FLAGS)
+    def _binary(self, name, other, swapped=False):
+        operands = self.value, as_vector(other, self.emitter).value
+        value = getattr(self.emitter.builder, name)(*(operands[::-1] if swapped else operands), flags=FLAGS)
         return Vector(self.emitter, value)
 
     def __add__(self, other):
@@ -30,8 +31,42 @@ class Vector:
     def __mul__(self, other):
         return self._binary("fmul", other)
 
-    def __rmul__(self, number):
-        return self._binary("fmul", self.emitter.constant(number))
+    def __truediv__(self, other):
+        return self._binary("fdiv", other)
+
+    def __rsub__(self, number):
+        return self._binary("fsub", number, swapped=True)
+
+    def __rtruediv__(self, number):
+        return self._binary("fdiv", number, swapped=True)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self):
+        return Vector(self.emitter, self.emitter.builder.fneg(self.value))
+
+    def __lt__(self, other):
+        return self._compare("<", other)
+
+    def __gt__(self, other):
+        return self._compare(">", other)
+
+    def __le__(self, other):
+        return self._compare("<=", other)
+
+    def _compare(self, order, other):
+        """What `where` chooses by: no order holds for NaN."""
+        return self.emitter.builder.fcmp_ordered(order, self.value, as_vector(other, self.emitter).value)
+
+
+def as_vector(x, emitter):
+    return x if isinstance(x, Vector) else emitter.constant(x)
+
+
+def where(condition, x, y):
+    """x where the condition holds, else y; one of them is a Vector."""
+    emitter = (x if isinstance(x, Vector) else y).emitter
+    return Vector(emitter, emitter.builder.select(condition, as_vector(x, emitter).value, as_vector(y, emitter).value))
 
 
 class Emitter:
