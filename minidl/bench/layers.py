@@ -14,7 +14,7 @@ from minidl.kernels import get_kernel
 from minidl.kernels.deferred import settled
 from minidl.nn.geometry import sliding
 
-__all__ = ["LAYERS", "LINEARS", "bandwidth", "measure_layers", "peak"]
+__all__ = ["LAYERS", "LINEARS", "alternate", "bandwidth", "measure_layers", "peak"]
 
 #        images, channels in, out, side, kernel, stride
 LAYERS = [
@@ -74,7 +74,7 @@ def measure_layers(rounds: int = 9, tick: Callable[[], None] = lambda: None) -> 
     cases = itertools.chain((_convolution(*layer) for layer in LAYERS), (_linear(*layer) for layer in LINEARS))
     for title, gflop, arrays, calls, others in cases:
         for direction, own, other in zip(DIRECTIONS, calls, others, strict=True):
-            times = _alternate([own] if other is None else [own, other], rounds)
+            times = alternate([own] if other is None else [own, other], rounds)
             ms = float(np.median(times[0]))
             torch_ms = None if other is None else float(np.median(times[1]))
             yield {
@@ -149,7 +149,7 @@ def _torch_calls(x: Any, w: Any, dy: Any, stride: int, padding: int) -> list[Cal
     ]
 
 
-def _alternate(calls: list[Callable[[], Any]], rounds: int, seconds: float = 0.05) -> list[list[float]]:
+def alternate(calls: list[Callable[[], Any]], rounds: int, seconds: float = 0.05) -> list[list[float]]:
     """Milliseconds by call and round."""
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:

@@ -9,7 +9,7 @@ import numpy as np
 import minidl
 from minidl.bench.networks import Work, define
 
-__all__ = ["MODES", "Side", "data", "minidl_side", "torch_side", "torch_version"]
+__all__ = ["MODES", "Side", "channels_last", "data", "minidl_side", "torch_side", "torch_version"]
 
 MODES = ("eager NCHW", "eager channels_last", "torch.compile")  # of PyTorch
 SGD = dict(lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)
@@ -49,11 +49,11 @@ def minidl_side(work: Work, weights: dict[str, np.ndarray] | None = None) -> Sid
     if weights is not None:
         model.load_state_dict({name: minidl.tensor(value) for name, value in weights.items()})
     images, target = data(work)
-    x, t = (minidl.from_numpy(_channels_last(a) if a.ndim == 4 else a) for a in (images, target))
+    x, t = (minidl.from_numpy(channels_last(a) if a.ndim == 4 else a) for a in (images, target))
     return _side("minidl", work, model, x, t, minidl, F, minidl.compile if work.compiled else None)
 
 
-def _channels_last(x: np.ndarray) -> np.ndarray:
+def channels_last(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 

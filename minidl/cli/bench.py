@@ -17,6 +17,7 @@ from minidl.bench.job import measure_job
 from minidl.bench.layers import DIRECTIONS, LAYERS, LINEARS, bandwidth, measure_layers, peak
 from minidl.bench.memory import peak_memory
 from minidl.bench.networks import WORKS
+from minidl.bench.operations import OPERATIONS, measure_operations
 from minidl.bench.sides import MODES, torch_version
 from minidl.cli.common import UsageError, add_command, positive
 from minidl.cli.info import cpu_name
@@ -28,6 +29,7 @@ _EXAMPLES = """\
   minidl bench resnet20-compiled --batch 8
                                          a smaller batch, through minidl.compile
   minidl bench --layers                  single layers: GFLOP/s and share of the peak
+  minidl bench --operations              activations, normalisation, pooling and losses
   minidl bench --job                     whether the loader keeps up with training
   minidl bench --json bench.json         the figures for another program
 
@@ -39,6 +41,7 @@ def add_parser(commands: Any) -> None:
     parser = add_command(commands, "bench", run, "time minidl beside PyTorch", _EXAMPLES)
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"{', '.join(WORKS)} (default: all)")
     parser.add_argument("--layers", action="store_true", help="single layers instead of networks")
+    parser.add_argument("--operations", action="store_true", help="single operations that pass over memory")
     parser.add_argument("--job", action="store_true", help="training with loader and augmentation beside bare steps")
     parser.add_argument("--batch", type=positive, metavar="N", help="images of a step (default: the work's own)")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")
@@ -53,16 +56,16 @@ def run(args: argparse.Namespace) -> int:
     unknown = [name for name in args.works if name not in WORKS]
     if unknown:
         raise UsageError(f"there is no work {unknown[0]!r}; there are {', '.join(WORKS)}")
-    for option in ("layers", "job"):
-        if getattr(args, option) and (args.works or args.memory or args.batch or args.layers and args.job):
-            raise UsageError(f"--{option} times something fixed; leave networks and other choices out")
+    fixed = [option for option in FIXED if getattr(args, option)]
+    if fixed and (args.works or args.memory or args.batch or len(fixed) > 1):
+        raise UsageError(f"--{fixed[0]} times something fixed; leave networks and other choices out")
     if args.batch and args.memory:
         raise UsageError("--memory measures each work with its own number of images; leave --batch out")
     if args.threads is not None:
         minidl.set_num_threads(args.threads)
     report: dict[str, Any] = machine()
     print(f"{report['cpu']}, {report['threads']} threads, load {report['load']}; PyTorch {report['torch'] or 'absent'}")
-    report.update(layers(args.rounds) if args.layers else job(args.rounds) if args.job else networks(args))
+    report.update(FIXED[fixed[0]](args.rounds) if fixed else networks(args))
     if args.json is not None:
         write_atomically(args.json, [(json.dumps(report, indent=1) + "\n").encode()])
     return 0
@@ -144,3 +147,22 @@ def layers(rounds: int) -> dict[str, Any]:
             with tqdm.external_write_mode(file=sys.stdout):
                 print(row, flush=True)
     return {"peak_gflops": top, "bandwidth": stream, "layers": results}
+
+
+def operations(rounds: int) -> dict[str, Any]:
+    """Time single operations."""
+    results = []
+    print(f"{'':54} {'forward':>19} {'forward and back':>19}\n{'operation':34} {'shape':19} ", end="")
+    print(f"{'ms':>9} {'PyTorch':>9} {'ms':>9} {'PyTorch':>9} {'ratio':>6}")
+    with tqdm(total=len(OPERATIONS), leave=False, disable=None) as bar:
+        for result in measure_operations(rounds, bar.update):
+            results.append(result)
+            times = [result[key] for key in ("forward", "torch_forward", "both", "torch_both")]
+            row = " ".join(f"{'-' if ms is None else f'{ms:.3f}':>9}" for ms in times)
+            ratio = "" if result["ratio"] is None else f" {result['ratio']:6.2f}"
+            with tqdm.external_write_mode(file=sys.stdout):
+                print(f"{result['operation']:34} {'x'.join(map(str, result['shape'])):19} {row}{ratio}", flush=True)
+    return {"operations": results}
+
+
+FIXED = {"layers": layers, "operations": operations, "job": job}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl.bench import compare, job, layers, networks, sides
+from minidl.bench import compare, job, layers, networks, operations, sides
 from minidl.bench.memory import peak_memory
 from minidl.bench.networks import WORKS, Work
 from minidl.cli import main
@@ -95,6 +95,40 @@ def test_layers(quick, capsys):
     assert "3 -> 4, 3x3, 8x8, batch 2" in rows[4] and "4 -> 4, 1x1 / 2, 8x8, batch 2" in rows[7]
 
 
+@pytest.fixture
+def few_operations(monkeypatch):
+    """One operation of each shape, small."""
+    monkeypatch.setattr(layers, "PAUSE", 0)
+    found = {shape: (title, compute) for title, shape, compute in operations.OPERATIONS}
+    small = [(title, (3, 4, 6, 6)[: len(shape)], compute) for shape, (title, compute) in found.items()]
+    monkeypatch.setattr(operations, "OPERATIONS", small)
+    monkeypatch.setattr("minidl.cli.bench.OPERATIONS", small)
+
+
+def test_operations(few_operations, capsys, tmp_path):
+    assert main(["bench", "--operations", "--rounds", "2", "--json", str(tmp_path / "o.json")]) == 0
+    assert "adaptive_avg_pool2d 1x1            3x4x6x6 " in capsys.readouterr().out
+    results = json.loads((tmp_path / "o.json").read_text())["operations"]
+    assert len(results) == 5 and all(r["forward"] > 0 and r["ratio"] > 0 and r["both"] > 0 for r in results)
+
+
+@pytest.mark.parametrize("operation", operations.OPERATIONS, ids=lambda o: f"{o[0]} {o[1]}")
+def test_operations_compute_the_same(operation, monkeypatch):
+    title, shape, compute = operation
+    monkeypatch.setattr(operations, "OPERATIONS", [(title, (4, 16, 6, 6)[: len(shape)], compute)])
+    monkeypatch.setattr(operations, "alternate", lambda calls, rounds: np.ones((len(calls), rounds)))
+    if "layer_norm" in title:
+        monkeypatch.setattr(operations, "OPERATIONS", [(title, (3, 256), compute)])
+    assert [r["ratio"] for r in operations.measure_operations(2)] == [1]
+
+
+def test_operations_that_differ_are_noticed(monkeypatch):
+    wrong = ("relu", (2, 3), lambda F, x, t: F.relu(x) * (1.01 if F is torch.nn.functional else 1))
+    monkeypatch.setattr(operations, "OPERATIONS", [wrong])
+    with pytest.raises(ValueError, match="do not compute the same"):
+        next(operations.measure_operations(1))
+
+
 def test_the_job(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("minidl.cli.bench.measure_job", lambda rounds, tick: job.measure_job(rounds, 2, tick))
     monkeypatch.setitem(job.DEFAULTS["cifar10"], "batch_size", 4)
@@ -104,12 +138,13 @@ def test_the_job(capsys, monkeypatch, tmp_path):
     assert 0 < result["share_quartiles"][0] <= result["share"] <= result["share_quartiles"][1]
 
 
-def test_without_pytorch_minidl_is_timed_alone(quick, capsys, monkeypatch):
-    for module in ("compare", "layers"):
+def test_without_pytorch_minidl_is_timed_alone(quick, few_operations, capsys, monkeypatch):
+    for module in ("compare", "layers", "operations"):
         monkeypatch.setattr(f"minidl.bench.{module}.torch_version", lambda: None)
     monkeypatch.setattr("minidl.cli.bench.torch_version", lambda: None)
     assert main(["bench", "lenet", "--rounds", "1"]) == 0
     assert main(["bench", "--layers", "--rounds", "1"]) == 0
+    assert main(["bench", "--operations", "--rounds", "1"]) == 0
     out = capsys.readouterr().out
     assert "PyTorch absent" in out and "images/s" in out and "times as fast" not in out
 
@@ -125,6 +160,7 @@ def test_wrong_usage(capsys):
     assert "there is no work 'resnet1000'; there are resnet20" in capsys.readouterr().err
     assert main(["bench", "resnet20", "--layers"]) == 2
     assert main(["bench", "--job", "--layers"]) == 2
+    assert main(["bench", "--job", "--operations"]) == 2
     assert main(["bench", "--job", "--memory"]) == 2
     assert main(["bench", "--layers", "--batch", "8"]) == 2
     assert main(["bench", "--memory", "--batch", "8"]) == 2
