@@ -99,8 +99,8 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
     if x.ndim < 2 or x.shape[1] % num_groups:
         raise ValueError(f"group_norm: num_groups must divide the channels (axis 1) of {x.shape}, got {num_groups}")
     N, C = x.shape[:2]
-    groups = x.reshape(N, num_groups, -1) if math.prod(x.shape) else x.reshape(N, num_groups, 0)
-    y = _normalize(groups, axes=(2,), eps=eps).reshape(*x.shape)
+    groups = x.reshape(N, num_groups, C // num_groups, *x.shape[2:])
+    y = _normalize(groups, axes=tuple(range(2, groups.ndim)), eps=eps).reshape(*x.shape)
     return scale_and_shift("group_norm", y, weight, bias, (C,), (C,) + (1,) * (x.ndim - 2))
 
 

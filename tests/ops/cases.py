@@ -189,6 +189,7 @@ CASES: list[Case] = [
     Case("sigmoid_cross_entropy", [(30, 70), (30, 70)], dict(pos_weight=0.5), large=True),
     *(Case("whiten", [(7, 3)], dict(mode=mode, eps=1e-3), arrays_only=True) for mode in ("zca", "pca")),
     *(Case("normalize", [(3, 4, 5)], dict(axes=axes, eps=1e-3)) for axes in ((2,), (-2, -1))),
+    Case("normalize", [(2, 3, 2, 4, 3)], dict(axes=(2, 3, 4), eps=1e-3)),
     Case("normalize", [(9, 3, 1030)], dict(axes=(-1, 1), eps=1e-3), large=True),
     *(Case("local_response_norm", [(2, 5, 3)], dict(size=n, alpha=0.3, beta=0.75, k=2.0)) for n in (1, 2, 3, 5, 12)),
 ]

@@ -3,6 +3,8 @@
 import math
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from minidl.kernels import override, threads
 from minidl.kernels.buffers import empty
@@ -10,29 +12,48 @@ from minidl.kernels.cpu.elementary import exp, of_numbers
 from minidl.kernels.cpu.jit import VECTOR_BYTES, jit, routine
 from minidl.kernels.cpu.launch import job_of, share_out
 from minidl.kernels.cpu.layout import floats
+from minidl.kernels.cpu.vectors import I32, I64, Emitter, data, loop
 from minidl.kernels.tape import compute, contiguous
 
 BLOCK = 1 << 13  # numbers per task, in whole rows
-LANES = VECTOR_BYTES // 4
 FEW = 1 << 12  # numbers for which NumPy's passes take hardly longer, and nothing has to be compiled
 
 exp_of = of_numbers(exp)
 
 
+@intrinsic
+def largest_of_vectors(typingctx, x, count):
+    """The largest of the numbers in `count` > 0 whole vectors from the beginning of x."""
+
+    def codegen(context, builder, signature, args):
+        emitter = Emitter(builder, context.get_value_type(x.dtype))
+        start, one = data(context, builder, x, args[0]), I64(1)
+
+        def compare(i, values):
+            here = emitter.load(start, builder.mul(builder.add(i, one), I64(emitter.lanes)))
+            return [greater(builder, here, values[0])]
+
+        (most,) = loop(builder, builder.sub(args[1], one), [emitter.load(start, I64(0))], compare)
+        lanes = [builder.extract_element(most, I32(k)) for k in range(emitter.lanes)]
+        while len(lanes) > 1:
+            lanes = [greater(builder, a, b) for a, b in zip(lanes[::2], lanes[1::2], strict=True)]
+        return lanes[0]
+
+    return x.dtype(x, types.intp), codegen
+
+
+def greater(builder, a, b):
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
 @routine
 def largest(row):
-    """The largest of some numbers, of which none is NaN: LANES of them are compared at a time."""
-    most = np.empty(LANES, row.dtype)
-    most[:] = row[0]
-    for first in range(0, len(row) - LANES + 1, LANES):
-        here = row[first : first + LANES]
-        for i in range(LANES):
-            most[i] = here[i] if here[i] > most[i] else most[i]
-    result = most[0]
-    for i in range(1, LANES):
-        result = max(result, most[i])
-    for i in range(len(row) // LANES * LANES, len(row)):
-        result = max(result, row[i])
+    """The largest of some numbers, of which none is NaN."""
+    lanes = VECTOR_BYTES // row.itemsize
+    whole = len(row) // lanes
+    result = largest_of_vectors(row, whole) if whole else row[0]
+    for i in range(whole * lanes, len(row)):
+        result = row[i] if row[i] > result else result
     return result
 
 
