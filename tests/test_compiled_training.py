@@ -525,6 +525,7 @@ PLAYABLE = {
     "groups": lambda: [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 3, groups=4), nn.Conv2d(8, 8, 3, groups=8)],
     "normalised": lambda: [nn.Conv2d(3, 16, 3), nn.GroupNorm(4, 16), nn.LocalResponseNorm(5), nn.Dropout2d(0.5)],
     "whitened": lambda: [nn.Conv2d(3, 4, 3), nn.Whitening(4), nn.GELU(), nn.AdaptiveAvgPool2d(2)],
+    "curved": lambda: [nn.Conv2d(3, 16, 3), nn.GroupNorm(4, 16), nn.GELU(), nn.LayerNorm((10, 10)), nn.LogSoftmax(1)],
     "pooled": lambda: [nn.Conv2d(3, 16, 3), nn.MaxPool2d(3, 2, 1), nn.Softmax(1), nn.Upsample(scale_factor=2)],
     "masked": lambda: [nn.Conv2d(3, 16, 3), Masked()],
 }
