@@ -33,6 +33,20 @@ def networks(results, path):
     plt.close(figure)
 
 
+def operations(results, path):
+    """Ratios to PyTorch, forward and back."""
+    results = results[::-1]
+    figure, axes = plt.subplots(figsize=(8, 0.3 * len(results) + 1), layout="constrained")
+    ratios = [r["ratio"] for r in results]
+    axes.barh(range(len(results)), ratios, color=[OURS if ratio >= 1 else "tab:orange" for ratio in ratios])
+    axes.axvline(1, color="0.2", linewidth=1)
+    axes.margins(y=0.01)
+    axes.set_yticks(range(len(results)), [f"{r['operation']}, {' x '.join(map(str, r['shape']))}" for r in results])
+    axes.set_xlabel("times as fast as eager PyTorch, forward and back")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def roofline(report, path):
     """GFLOP/s of each layer and direction over operations per byte, below the two roofs."""
     top, stream = report["peak_gflops"], report["bandwidth"]
@@ -56,4 +70,6 @@ def roofline(report, path):
 
 if __name__ == "__main__":
     networks(json.loads((HERE / "data/bench-networks.json").read_text())["networks"], HERE / "images/networks.png")
+    passes = json.loads((HERE / "data/bench-operations.json").read_text())["operations"]
+    operations(passes, HERE / "images/operations.png")
     roofline(json.loads((HERE / "data/bench-layers.json").read_text()), HERE / "images/roofline.png")

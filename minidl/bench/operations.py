@@ -36,7 +36,8 @@ OPERATIONS: list[Operation] = [
     ("cross_entropy",           (128, 10),    lambda F, x, t: F.cross_entropy(x, t)),
     ("cross_entropy",           (128, 1000),  lambda F, x, t: F.cross_entropy(x, t)),
     ("cross_entropy",           (8192, 100),  lambda F, x, t: F.cross_entropy(x, t)),
-    ("binary_cross_entropy_with_logits", ROWS, lambda F, x, t: F.binary_cross_entropy_with_logits(x, t)),
+    *((name, ROWS, lambda F, x, t, name=name: getattr(F, name)(x, t))
+      for name in ("binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "smooth_l1_loss")),
 ]
 # fmt: on
 

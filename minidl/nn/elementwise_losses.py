@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl import primitives as op
 from minidl.autograd import differentiable
 from minidl.nn.checks import require
 from minidl.nn.losses import check_reduction, reduced
@@ -57,7 +58,7 @@ def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0)
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be > 0, got {delta}")
     d = abs(x - target)
-    near = np.minimum(d, delta)
+    near = op.clip(d, low=0.0, high=float(delta))
     return reduced(near * (d - 0.5 * near), reduction)
 
 
