@@ -222,6 +222,12 @@ def sigmoid_cross_entropy(g: Graph, x: Value, t: Value, *, pos_weight: Any) -> s
     return g.add("Add", hit, g.add("Mul", g.add("Sub", like(t, 1), t), g.add("Softplus", x)))
 
 
+def huber(g: Graph, x: Value, t: Value, *, delta: float) -> str:
+    d = g.add("Abs", g.add("Sub", x, t))
+    near = g.add("Min", d, np.asarray(delta, x.dtype))
+    return g.add("Mul", near, g.add("Sub", d, g.add("Mul", near, np.asarray(0.5, x.dtype))))
+
+
 FIXED: dict[str, Callable[..., str]] = {
     **dict(add=plainly("Add"), subtract=plainly("Sub"), multiply=plainly("Mul"), divide=plainly("Div")),
     **dict(power=plainly("Pow"), negative=plainly("Neg"), exp=plainly("Exp"), log=plainly("Log")),
@@ -236,7 +242,7 @@ FIXED: dict[str, Callable[..., str]] = {
     **dict(leaky_relu=leaky_relu, elu=elu, gelu=gelu, gelu_tanh=gelu_tanh, silu=silu, softplus=softplus),
     **dict(hardtanh=lambda g, x, *, low, high: clip(g, x, low=low, high=high), hardswish=plainly("HardSwish")),
     **dict(softmax=softmax("Softmax"), log_softmax=softmax("LogSoftmax"), cross_entropy=cross_entropy),
-    **dict(binary_cross_entropy=binary_cross_entropy, sigmoid_cross_entropy=sigmoid_cross_entropy),
+    **dict(huber=huber, binary_cross_entropy=binary_cross_entropy, sigmoid_cross_entropy=sigmoid_cross_entropy),
 }
 
 #: By operation: its builder, and the options that may follow the batch.

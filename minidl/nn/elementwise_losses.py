@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from minidl import primitives as op
 from minidl.autograd import differentiable
 from minidl.nn.checks import require
 from minidl.nn.losses import check_reduction, reduced
@@ -17,6 +16,7 @@ from minidl.tensor import Tensor
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss"]
 __all__ += ["smooth_l1_loss", "BCELoss", "BCEWithLogitsLoss", "HuberLoss", "L1Loss", "MSELoss", "SmoothL1Loss"]
 
+_huber = differentiable(loss_ops.huber_forward, loss_ops.huber_backward)
 _binary_cross_entropy = differentiable(loss_ops.binary_cross_entropy_forward, loss_ops.binary_cross_entropy_backward)
 _sigmoid_cross_entropy = differentiable(loss_ops.sigmoid_cross_entropy_forward, loss_ops.sigmoid_cross_entropy_backward)
 
@@ -57,9 +57,7 @@ def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0)
     check("huber_loss", x, target, reduction)
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be > 0, got {delta}")
-    d = abs(x - target)
-    near = op.clip(d, low=0.0, high=float(delta))
-    return reduced(near * (d - 0.5 * near), reduction)
+    return reduced(_huber(x, target, delta=float(delta)), reduction)
 
 
 def binary_cross_entropy(x: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:

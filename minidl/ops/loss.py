@@ -1,4 +1,4 @@
-"""Losses of probabilities of one class, element by element."""
+"""Losses element by element: of numbers, of probabilities of one class."""
 
 import numpy as np
 
@@ -45,3 +45,22 @@ def sigmoid_cross_entropy_backward(dloss, saved, needs):
     dx = dloss * ((1 - t) * sigmoid(x) - pos_weight * t * sigmoid(-x)) if needs[0] else None
     dt = dloss * (pos_weight * softplus(-x) - softplus(x)) if needs[1] else None
     return dx, dt
+
+
+@kernel(
+    near=r"\min(|x - t|, delta)",
+    loss=r"near \cdot (|x - t| - \frac{1}{2} near)",
+)
+def huber_forward(x, t, *, delta):
+    """loss = d²/2 where |d| <= δ, else δ (|d| - δ/2), d = x - t (Huber 1964)."""
+    d = np.absolute(x - t)
+    near = np.minimum(d, delta)
+    return near * (d - 0.5 * near), (x, t, delta)
+
+
+@kernel(dx=r"dloss \cdot \min(\max(x - t, -delta), delta)", dt="-dx")
+def huber_backward(dloss, saved, needs):
+    """dx = dloss d, cut off at ±δ; dt = -dx."""
+    x, t, delta = saved
+    dx = dloss * np.minimum(np.maximum(x - t, -delta), delta)
+    return dx if needs[0] else None, -dx if needs[1] else None

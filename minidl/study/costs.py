@@ -171,6 +171,7 @@ COSTS: dict[str, Callable[[Call], Cost]] = {
     **{"dropout": per_element(2, 2), "normalize": per_element(6, 7), "local_response_norm": response_norm},
     "whiten": whiten,
     **{"binary_cross_entropy": per_element(8, 5, 5), "sigmoid_cross_entropy": per_element(12, 14, 10)},
+    "huber": per_element(6, 4, 5),
     **{"sum": per_element(1, 0, of="x"), "amax": per_element(1, 3, of="x")},
     **{"softmax": per_element(5, 4), "log_softmax": per_element(5, 4)},
     "cross_entropy": per_element(7, 5, 2, of="x"),

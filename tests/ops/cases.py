@@ -183,6 +183,8 @@ CASES: list[Case] = [
     *(Case(op, [(70, 300)], dict(axis=1), large=True) for op in ("softmax", "log_softmax")),
     Case("cross_entropy", [(4, 5), (4, 5)], positive=True),
     Case("cross_entropy", [(70, 300)], constants_after=(_targets,), large=True),
+    Case("huber", [(3, 4), (3, 4)], dict(delta=0.7)),
+    Case("huber", [(30, 70), (30, 70)], dict(delta=0.5), large=True),
     Case("binary_cross_entropy", [(3, 4), (3, 4)], probabilities=True),
     *(Case("sigmoid_cross_entropy", [(3, 4), (3, 4)], dict(pos_weight=w)) for w in (1.0, np.array([0.5, 2, 3, 1]))),
     Case("sigmoid_cross_entropy", [(70, 300)], dict(pos_weight=2.0), constants_after=(_targets,), large=True),

@@ -176,6 +176,14 @@ def binary_cross_entropy(p, t):
     return y
 
 
+def huber(x, t, delta):
+    y = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        d = abs(x[i] - t[i])
+        y[i] = d * d / 2 if d <= delta else delta * (d - delta / 2)
+    return y
+
+
 def sigmoid_cross_entropy(x, t, pos_weight):
     w = np.broadcast_to(pos_weight, x.shape)
     y, p = np.empty_like(x), sigmoid(x)

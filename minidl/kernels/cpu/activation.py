@@ -45,6 +45,11 @@ def sigmoid_cross_entropy(x, t, pos_weight):
     return pos_weight * t * (rest + where(x < 0, -x, 0)) + (1 - t) * (rest + where(x < 0, 0, x))
 
 
+def huber(d, delta):
+    near = where(d > delta, delta, d)
+    return near * (d - 0.5 * near)
+
+
 def cut_off(x, low, high):
     y = where(x < low, low, x)
     return where(y > high, high, y)
@@ -76,13 +81,16 @@ FORMULAS = {
     "clip_backward":       lambda x, t, dy, a, b: where(a <= x, where(x <= b, dy, 0), 0),
     "hardswish_forward":   lambda x, t, dy, a, b: x * cut_off(x / 6 + 0.5, 0, 1),
     "hardswish_backward":  lambda x, t, dy, a, b: where(x <= -3, 0, where(x < 3, dy * (x / 3 + 0.5), dy)),
+    "huber_forward":       lambda x, t, dy, a, b: huber(absolute(x - t), a),
+    "huber_backward":      lambda x, t, dy, a, b: dy * cut_off(x - t, -a, a),
+    "huber_backward_t":    lambda x, t, dy, a, b: -(dy * cut_off(x - t, -a, a)),
     "sigmoid_cross_entropy_forward":  lambda x, t, dy, a, b: sigmoid_cross_entropy(x, t, a),
     "sigmoid_cross_entropy_backward_t": lambda x, t, dy, a, b: dy * (a * softplus(-x) - softplus(x)),
     "sigmoid_cross_entropy_backward": lambda x, t, dy, a, b: dy * ((1 - t) * sigmoid(x) - a * t * sigmoid(-x)),
 }
 # fmt: on
 PLACES = {name: (0,) * k for k, name in enumerate(FORMULAS)}
-OUTPUT_SAVED, WITH_TARGET = ("sigmoid", "tanh"), ("sigmoid_cross_entropy",)
+OUTPUT_SAVED, WITH_TARGET = ("sigmoid", "tanh"), ("sigmoid_cross_entropy", "huber")
 NUMBER = int | float | np.floating
 
 
