@@ -49,7 +49,7 @@ def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1
         raise ValueError(f"smooth_l1_loss: beta must be >= 0, got {beta}")
     if beta == 0:
         return l1_loss(x, target, reduction)
-    return reduced(huber_loss(x, target, "none", beta) / beta, reduction)
+    return huber_loss(x, target, reduction, beta) / beta
 
 
 def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
