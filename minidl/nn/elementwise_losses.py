@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.autograd import differentiable
+from minidl.autograd import TensorBase, differentiable
 from minidl.nn.checks import require
 from minidl.nn.losses import check_reduction, reduced
 from minidl.nn.module import Module
@@ -49,7 +49,8 @@ def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1
         raise ValueError(f"smooth_l1_loss: beta must be >= 0, got {beta}")
     if beta == 0:
         return l1_loss(x, target, reduction)
-    return huber_loss(x, target, reduction, beta) / beta
+    loss = huber_loss(x, target, reduction, beta) / beta
+    return loss if isinstance(loss, TensorBase) else np.asarray(loss)  # a quotient of numbers is no array
 
 
 def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
