@@ -1,7 +1,8 @@
 """Nonlinearities, and losses element by element, in one pass over memory.
 
 The formulas say the same as the texts in minidl.ops.activation and minidl.ops.loss, of a number x (or of what the text
-saved), the target t of a loss, and the incoming gradient dy; a and b are the options in their order.
+saved), the target t of a loss, and the incoming gradient dy; a and b are the options in their order. "_backward_t" is
+the gradient of the target.
 """
 
 import math
@@ -84,9 +85,9 @@ FORMULAS = {
     "huber_forward":       lambda x, t, dy, a, b: huber(absolute(x - t), a),
     "huber_backward":      lambda x, t, dy, a, b: dy * cut_off(x - t, -a, a),
     "huber_backward_t":    lambda x, t, dy, a, b: -(dy * cut_off(x - t, -a, a)),
-    "sigmoid_cross_entropy_forward":  lambda x, t, dy, a, b: sigmoid_cross_entropy(x, t, a),
+    "sigmoid_cross_entropy_forward":    lambda x, t, dy, a, b: sigmoid_cross_entropy(x, t, a),
+    "sigmoid_cross_entropy_backward":   lambda x, t, dy, a, b: dy * ((1 - t) * sigmoid(x) - a * t * sigmoid(-x)),
     "sigmoid_cross_entropy_backward_t": lambda x, t, dy, a, b: dy * (a * softplus(-x) - softplus(x)),
-    "sigmoid_cross_entropy_backward": lambda x, t, dy, a, b: dy * ((1 - t) * sigmoid(x) - a * t * sigmoid(-x)),
 }
 # fmt: on
 PLACES = {name: (0,) * k for k, name in enumerate(FORMULAS)}

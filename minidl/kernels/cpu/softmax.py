@@ -48,7 +48,7 @@ def greater(builder, a, b):
 
 @routine
 def largest(row):
-    """The largest of some numbers, of which none is NaN."""
+    """The largest of some numbers; of a NaN among them the sum of the row tells."""
     lanes = VECTOR_BYTES // row.itemsize
     whole = len(row) // lanes
     result = largest_of_vectors(row, whole) if whole else row[0]
@@ -195,15 +195,12 @@ def by_rows(kernel, *args, out, others=()):
 
 def along(axis, kernel, *arrays):
     """What a kernel makes of rows of the arrays along an axis, as an array of their shape."""
-    last = arrays[0].ndim - 1
-    if axis % (last + 1) == last:
-        turned = [contiguous(a) for a in arrays]
-    else:
-        order = [k for k in range(last + 1) if k != axis % (last + 1)] + [axis % (last + 1)]
-        turned = [contiguous(a.transpose(order)) for a in arrays]
+    order = list(range(arrays[0].ndim))
+    order.append(order.pop(axis))
+    turned = [contiguous(a.transpose(order)) for a in arrays]
     rows = [a.reshape(-1, a.shape[-1]) for a in turned]
-    y = by_rows(kernel, *rows, out=empty(rows[0].shape, rows[0].dtype)).reshape(turned[0].shape)
-    return y if axis % (last + 1) == last else y.transpose(np.argsort(order))
+    y = by_rows(kernel, *rows, out=empty(rows[0].shape, rows[0].dtype))
+    return y.reshape(turned[0].shape).transpose(np.argsort(order))
 
 
 def fits(x, *, axis):
