@@ -85,39 +85,34 @@ Calls = tuple[Callable[[], Any], Callable[[], list[np.ndarray]]]
 
 
 def minidl_calls(compute: Callable, x: np.ndarray, t: np.ndarray, dy: np.ndarray) -> Calls:
-    """Forward alone, and forward and back: the output and the gradient."""
-    x, t, dy = (minidl.from_numpy(channels_last(a) if a.ndim == 4 else a) for a in (x, t, dy))
-    x.requires_grad_()
-
-    def forward() -> Any:
-        y = compute(minidl.nn.functional, x, t)
-        y.array  # noqa: B018 (made now, if it was deferred)
-        return y
-
-    def both() -> list[np.ndarray]:
-        x.grad = None
-        y = compute(minidl.nn.functional, x, t)
-        y.backward(dy)
-        return [y.detach().numpy(), x.grad.numpy()]
-
-    return forward, both
+    """What is timed on minidl."""
+    return calls(minidl.nn.functional, compute, *map(minidl.from_numpy, (_last(a) for a in (x, t, dy))))
 
 
 def torch_calls(compute: Callable, x: np.ndarray, t: np.ndarray, dy: np.ndarray, last: bool) -> Calls:
-    """As `minidl_calls`; `last` for channels last."""
+    """What is timed on PyTorch; `last` for channels last."""
     import torch
 
     torch.set_num_threads(minidl.get_num_threads())
-    tensors = map(torch.from_numpy, map(np.copy, (x, t, dy)))
-    x, t, dy = (a.contiguous(memory_format=torch.channels_last) if last and a.ndim == 4 else a for a in tensors)
+    own = (torch.from_numpy(_last(a).copy("K") if last else a.copy()) for a in (x, t, dy))
+    return calls(torch.nn.functional, compute, *own)
+
+
+def _last(a: np.ndarray) -> np.ndarray:
+    return channels_last(a) if a.ndim == 4 else a
+
+
+def calls(functional: Any, compute: Callable, x: Any, t: Any, dy: Any) -> Calls:
+    """Forward alone, and forward and back: the output and the gradient."""
     x.requires_grad_()
 
     def forward() -> Any:
-        return compute(torch.nn.functional, x, t)
+        y = compute(functional, x, t)
+        return getattr(y, "array", y)  # made now, if minidl deferred it
 
     def both() -> list[np.ndarray]:
         x.grad = None
-        y = forward()
+        y = compute(functional, x, t)
         y.backward(dy)
         return [y.detach().numpy(), x.grad.numpy()]
 

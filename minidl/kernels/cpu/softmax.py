@@ -211,28 +211,20 @@ def fits_backward(dy, saved, needs):
     return dy.size >= FEW and floats(dy, saved[0])
 
 
-@override("log_softmax_forward", "cpu", when=fits)
-def log_softmax_forward(x, *, axis):
-    log_p = along(axis, log_softmax_rows, x)
-    return log_p, (log_p, axis)
+def register(op, rows, backward_rows):
+    @override(f"{op}_forward", "cpu", when=fits)
+    def forward(x, *, axis):
+        y = along(axis, rows, x)
+        return y, (y, axis)
+
+    @override(f"{op}_backward", "cpu", when=fits_backward)
+    def backward(dy, saved, needs):
+        y, axis = saved
+        return (along(axis, backward_rows, dy, y),)
 
 
-@override("log_softmax_backward", "cpu", when=fits_backward)
-def log_softmax_backward(dy, saved, needs):
-    log_p, axis = saved
-    return (along(axis, log_softmax_backward_rows, dy, log_p),)
-
-
-@override("softmax_forward", "cpu", when=fits)
-def softmax_forward(x, *, axis):
-    p = along(axis, softmax_rows, x)
-    return p, (p, axis)
-
-
-@override("softmax_backward", "cpu", when=fits_backward)
-def softmax_backward(dy, saved, needs):
-    p, axis = saved
-    return (along(axis, softmax_backward_rows, dy, p),)
+register("log_softmax", log_softmax_rows, log_softmax_backward_rows)
+register("softmax", softmax_rows, softmax_backward_rows)
 
 
 @override("cross_entropy_forward", "cpu", when=lambda x, q: q.size >= FEW and floats(x, q))
